@@ -1,0 +1,1 @@
+"""Who may do what: principal, tokens, tickets, handshake. Pure: what must be remembered is the stores' part."""

@@ -1,0 +1,1 @@
+"""Flask blueprints: health and the HTTP API."""

@@ -1,0 +1,1 @@
+"""Authorise, act, publish: the one place that all three doors (sockets, HTTP, Python) go through."""

@@ -1,0 +1,1 @@
+"""What is remembered, in Redis; Lua beside it."""

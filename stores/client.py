@@ -1,0 +1,118 @@
+"""The connection to Redis: URL forms, one second of patience, no retries, and a breaker."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.sentinel import Sentinel
+
+from protocol.errors import Unavailable
+from protocol.scripts import Arg, Script
+
+# One hung step (connect, or read) ends a call after a second. Two could follow each other on a new
+# connection, so connecting, which is quick or refused on every sane network, gets less.
+CONNECT_TIMEOUT = 0.7
+READ_TIMEOUT = 1.0
+# After a timeout, calls fail at once for this long: a hung Redis must not queue up a greenlet for each emit.
+BREAKER_SECONDS = 0.5
+MAX_CONNECTIONS = 256
+
+
+def connect(url: str) -> "redis.Redis":
+    """Return a client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://h:p,h:p/db/name`. Connects to nothing.
+
+    Retries are off: redis-py 8 repeats a command up to 10 times by default, and a script would then run twice.
+    Raises ValueError for any other URL.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": READ_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "retry": None,
+        "retry_on_error": [],
+        "protocol": 2,
+        "max_connections": MAX_CONNECTIONS,
+    }
+    scheme = urlsplit(url).scheme
+    if scheme == "redis+sentinel":
+        return _connect_sentinel(url, options)
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ValueError(f"Expected a URL of redis://, rediss://, unix:// or redis+sentinel://, not {scheme!r}")
+    return redis.Redis.from_url(url, **options)
+
+
+def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
+    parts = urlsplit(url)
+    hosts = []
+    for host_port in parts.netloc.rpartition("@")[2].split(","):
+        host, colon, port = host_port.rpartition(":")
+        if not colon or not port.isdigit():
+            raise ValueError("Expected redis+sentinel://[user:password@]host:port,host:port/db/service")
+        hosts.append((host, int(port)))
+    path = parts.path.strip("/").split("/")
+    if len(path) != 2 or not path[0].isdigit() or not path[1]:
+        raise ValueError("Expected redis+sentinel://…/db/service, with the database's number and the service's name")
+    login = {
+        name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
+    }
+    query = dict(parse_qsl(parts.query))
+    sentinel_login = {
+        name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query
+    }
+    patience = {"socket_timeout": READ_TIMEOUT / 2, "socket_connect_timeout": READ_TIMEOUT / 2, "retry": None}
+    sentinel = Sentinel(hosts, sentinel_kwargs={**patience, **sentinel_login})
+    return sentinel.master_for(path[1], db=int(path[0]), **login, **options)
+
+
+class RedisClient:
+    """Runs commands and scripts; every failure to get an answer is `Unavailable`, within 2 s."""
+
+    def __init__(self, client: "redis.Redis", clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = client
+        self._clock = clock
+        self._closed_until = 0.0
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """Run `script` by its SHA1, sending the text once where the server doesn't know it."""
+        with self._answered():
+            try:
+                return self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return self._redis.execute_command("EVAL", script.text, len(keys), *keys, *args)
+
+    def command(self, *args: Arg) -> Any:
+        """Send one command and return its reply."""
+        with self._answered():
+            return self._redis.execute_command(*args)
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        if self._clock() < self._closed_until:
+            raise Unavailable("Redis did not answer a moment ago; try again shortly")
+        try:
+            yield
+        except ResponseError as error:
+            # These mean that nothing was written: the script never began. Anything else is a fault of ours.
+            if str(error).split(" ", 1)[0] in (
+                "OOM",
+                "READONLY",
+                "LOADING",
+                "MISCONF",
+                "NOREPLICAS",
+                "MASTERDOWN",
+                "BUSY",
+            ):
+                raise Unavailable(f"Redis refuses writes: {error}") from error
+            raise
+        except RedisError as error:
+            if isinstance(error, redis.TimeoutError):
+                self._closed_until = self._clock() + BREAKER_SECONDS
+            raise Unavailable("Redis did not answer; whether it happened is unknown") from error
