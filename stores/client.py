@@ -23,9 +23,10 @@ MAX_CONNECTIONS = 256
 
 
 def connect(url: str) -> "redis.Redis":
-    """Return a client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://h:p,h:p/db/name`. Connects to nothing.
+    """Return a client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://h:p,h:p/db/name`.
 
-    Retries are off: redis-py 8 repeats a command up to 10 times by default, and a script would then run twice.
+    It connects with its first command. Retries are off: redis-py 8 repeats a command up to 10 times by
+    default, and a script would then run twice.
     Raises ValueError for any other URL.
     """
     options: dict[str, Any] = {
@@ -63,8 +64,9 @@ def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
         name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query
     }
     patience = {"socket_timeout": READ_TIMEOUT / 2, "socket_connect_timeout": READ_TIMEOUT / 2, "retry": None}
-    sentinel = Sentinel(hosts, sentinel_kwargs={**patience, **sentinel_login})
-    return sentinel.master_for(path[1], db=int(path[0]), **login, **options)
+    sentinel = Sentinel(hosts, sentinel_kwargs={**patience, **sentinel_login})  # type: ignore[no-untyped-call]
+    master: redis.Redis = sentinel.master_for(path[1], db=int(path[0]), **login, **options)  # type: ignore[no-untyped-call]
+    return master
 
 
 class RedisClient:
@@ -72,6 +74,7 @@ class RedisClient:
 
     def __init__(self, client: "redis.Redis", clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
+        self._execute: Callable[..., Any] = client.execute_command
         self._clock = clock
         self._closed_until = 0.0
 
@@ -79,14 +82,14 @@ class RedisClient:
         """Run `script` by its SHA1, sending the text once where the server doesn't know it."""
         with self._answered():
             try:
-                return self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+                return self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
             except NoScriptError:
-                return self._redis.execute_command("EVAL", script.text, len(keys), *keys, *args)
+                return self._execute("EVAL", script.text, len(keys), *keys, *args)
 
     def command(self, *args: Arg) -> Any:
         """Send one command and return its reply."""
         with self._answered():
-            return self._redis.execute_command(*args)
+            return self._execute(*args)
 
     def close(self) -> None:
         """Close every connection of the pool."""

@@ -1,0 +1,207 @@
+"""The channels that this node holds clients of: opened with the first, left some time after the last."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import gevent
+from gevent.event import Event
+
+from fanout.listener import Listener
+from fanout.order import Order
+from fanout.publisher import Publisher
+from protocol.envelope import Announcement, decode
+from protocol.errors import Unavailable
+from protocol.scripts import Keys, Runner
+
+OPEN_SECONDS = 2.0
+# A tenant whose last client reloads its page should not cost a subscription each time.
+LINGER_SECONDS = 30.0
+CANARY_SECONDS = 2.0
+DEAF_SECONDS = 6.0
+MAX_MESSAGE_BYTES = 2_000_000
+
+_log = logging.getLogger("mintflow.channels")
+
+
+@dataclass(slots=True)
+class _Channel:
+    tenant: str
+    namespace: str
+    order: Order = field(default_factory=Order)
+    ready: Event = field(default_factory=Event)
+    clients: int = 0
+    idle_since: float = 0.0
+
+
+@dataclass(slots=True)
+class _Control:
+    tenant: str
+    ready: Event = field(default_factory=Event)
+    clients: int = 0
+    idle_since: float = 0.0
+
+
+class Channels:
+    """Hears what this node's clients are entitled to and hands it on in number order.
+
+    `deliver(namespace, announcement)` sends to local clients. `lost(tenant, namespace, reason)` tells them to fetch
+    anew. `said(tenant)` is called when something was said to all of a tenant's nodes (a revocation), and when this
+    node may have missed that. `outside(message)` takes the library's own channel. None of them may block.
+    """
+
+    def __init__(
+        self,
+        redis: Runner,
+        keys: Keys,
+        publisher: Publisher,
+        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Listener],
+        *,
+        node: str,
+        outside_channel: str,
+        outside: Callable[[bytes], None],
+        deliver: Callable[[str, Announcement], None],
+        lost: Callable[[str, str, str], None],
+        said: Callable[[str], None],
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._publisher = publisher
+        self._listener = listen(self._heard, self._confirmed)
+        self._outside_channel, self._outside = outside_channel, outside
+        self._deliver, self._lost, self._said = deliver, lost, said
+        self._canary = keys.shared("canary", node)
+        self._canary_heard = -DEAF_SECONDS
+        self._sing_now = Event()
+        self._heard_once = Event()
+        self._channels: dict[str, _Channel] = {}
+        self._controls: dict[str, _Control] = {}
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        self.dropped: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Begin to listen, with the canary and the library's channel."""
+        self._listener.start()
+        self._listener.want(self._canary)
+        self._listener.want(self._outside_channel)
+        self._greenlets = [gevent.spawn(self._sing)]
+
+    def stop(self) -> None:
+        """Stop listening."""
+        gevent.killall(self._greenlets)
+        self._listener.stop()
+
+    @property
+    def hears(self) -> bool:
+        """Tell whether this node has heard its own canary within 6 s."""
+        return time.monotonic() - self._canary_heard < DEAF_SECONDS
+
+    def wait_until_heard(self, seconds: float) -> bool:
+        """Wait at most `seconds` for this node to hear anything at all; return whether it did."""
+        return bool(self._heard_once.wait(seconds))
+
+    def open(self, tenant: str, namespace: str) -> None:
+        """Hold a channel for one more client; return once its subscription is confirmed and its head known.
+
+        Raises Unavailable after 2 s.
+        """
+        name = self._publisher.channel(tenant, namespace)
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = _Channel(tenant, namespace)
+            self._listener.want(name)
+        control_name = self._keys.of(tenant, "control")
+        control = self._controls.get(control_name)
+        if control is None:
+            control = self._controls[control_name] = _Control(tenant)
+            self._listener.want(control_name)
+        channel.clients += 1
+        control.clients += 1
+        deadline = time.monotonic() + OPEN_SECONDS
+        for ready in (control.ready, channel.ready):
+            if not ready.wait(max(0.0, deadline - time.monotonic())):
+                self.close(tenant, namespace)
+                raise Unavailable("This node can't hear the tenant's events at the moment")
+
+    def close(self, tenant: str, namespace: str) -> None:
+        """Let go of a channel for one client."""
+        for place in (
+            self._channels.get(self._publisher.channel(tenant, namespace)),
+            self._controls.get(self._keys.of(tenant, "control")),
+        ):
+            if place is not None:
+                place.clients -= 1
+                place.idle_since = time.monotonic()
+
+    def _sing(self) -> None:
+        while True:
+            try:
+                self._redis.command("PUBLISH", self._canary, "1")
+            except Unavailable as error:
+                _log.warning("the canary can't sing: %s", error)
+            self._leave_idle(self._channels)
+            self._leave_idle(self._controls)
+            self._sing_now.wait(CANARY_SECONDS)
+            self._sing_now.clear()
+
+    def _leave_idle(self, places: "dict[str, _Channel] | dict[str, _Control]") -> None:
+        now = time.monotonic()
+        idle = [name for name, p in places.items() if p.clients <= 0 and now - p.idle_since > LINGER_SECONDS]
+        for name in idle:
+            del places[name]
+            self._listener.leave(name)
+
+    def _confirmed(self, name: str) -> None:
+        if name in self._channels:
+            self._channels[name].order.hold()
+            gevent.spawn(self._align, name, self._channels[name])
+        elif name in self._controls:
+            control = self._controls[name]
+            control.ready.set()
+            self._said(control.tenant)
+        elif name == self._canary:
+            self._sing_now.set()
+
+    def _align(self, name: str, channel: _Channel) -> None:
+        while self._channels.get(name) is channel:
+            try:
+                head, ended = self._publisher.head(channel.tenant, channel.namespace)
+            except Unavailable:
+                gevent.sleep(0.2)
+                continue
+            self._pass_on(channel, channel.order.align(head, ended))
+            channel.ready.set()
+            return
+
+    def _heard(self, name: str, message: bytes) -> None:
+        if name == self._canary:
+            self._canary_heard = time.monotonic()
+            self._heard_once.set()
+        elif len(message) > MAX_MESSAGE_BYTES:
+            self.dropped["oversized"] += 1
+        elif name == self._outside_channel:
+            self._outside(message)
+        elif name in self._controls:
+            self._said(self._controls[name].tenant)
+        elif name in self._channels:
+            channel = self._channels[name]
+            try:
+                announcement = decode(message)
+            except ValueError:
+                # Anyone with the Redis password can publish here. It is ignored and counted; the rest goes on.
+                self.dropped["malformed"] += 1
+                return
+            self._pass_on(channel, channel.order.accept(announcement))
+
+    def _pass_on(self, channel: _Channel, announcements: Iterable[Announcement]) -> None:
+        for announcement in announcements:
+            self._tell_lost(channel)
+            self._deliver(channel.namespace, announcement)
+        self._tell_lost(channel)
+
+    def _tell_lost(self, channel: _Channel) -> None:
+        reason, channel.order.lost = channel.order.lost, None
+        if reason is not None:
+            self._lost(channel.tenant, channel.namespace, reason)

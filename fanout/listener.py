@@ -1,0 +1,143 @@
+"""The node's ear: one greenlet owns the subscribed connection, reads it, reconnects it and writes to it.
+
+Others only say which channels they want. A `PubSub` shared by two greenlets mixes up replies and keeps stale
+subscriptions once its connection breaks.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+import hiredis
+import redis
+from gevent.event import Event
+
+# A canary comes every 2 s, so a connection that has been silent for this long is deaf.
+SILENCE_SECONDS = 5.0
+# Deaf time after an outage is at most this long.
+LONGEST_PAUSE = 1.0
+_CHUNK = 65536
+# Redis reads a command of this many channels in well under a millisecond.
+_AT_ONCE = 512
+
+_log = logging.getLogger("mintflow.listener")
+
+
+class Listener:
+    """Hears channels. `heard(channel, message)` and `confirmed(channel)` run in the owner and must not block."""
+
+    def __init__(
+        self,
+        client: "redis.Redis",
+        heard: Callable[[str, bytes], None],
+        confirmed: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._heard = heard
+        self._confirmed = confirmed
+        self._wanted: set[str] = set()
+        self._asked: set[str] = set()
+        self._wake = Event()
+        self._owner: gevent.Greenlet[..., None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen, if this node doesn't yet."""
+        if self._owner is None:
+            self._owner = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        """Stop listening and close the connection."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.kill()
+
+    def want(self, channel: str) -> None:
+        """Subscribe to a channel, and again after each reconnection, until `leave`."""
+        self._wanted.add(channel)
+        self._wake.set()
+
+    def leave(self, channel: str) -> None:
+        """Unsubscribe from a channel."""
+        self._wanted.discard(channel)
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                self._listen()
+            except (redis.RedisError, hiredis.HiredisError, OSError) as error:
+                _log.warning("lost the subscribed connection: %s", error)
+            # A connection that lasted is tried again at once; one that didn't, after up to a second, jittered, so
+            # that the nodes of a fleet don't come back in step.
+            if time.monotonic() - began < LONGEST_PAUSE:
+                gevent.sleep(random.uniform(0.2, LONGEST_PAUSE))
+
+    def _listen(self) -> None:
+        connection: Any = self._client.connection_pool.make_connection()
+        try:
+            connection.connect()
+            socket = connection._sock
+            socket.settimeout(0)
+            self._asked = set()
+            watcher = gevent.get_hub().loop.io(socket.fileno(), 1)
+            watcher.start(self._wake.set)
+            try:
+                self._read(connection, socket)
+            finally:
+                watcher.stop()
+                watcher.close()
+        finally:
+            connection.disconnect()
+
+    def _read(self, connection: Any, socket: Any) -> None:
+        reader = hiredis.Reader()
+        last_heard = time.monotonic()
+        self._wake.set()
+        while True:
+            if not self._wake.wait(timeout=1.0) and time.monotonic() - last_heard > SILENCE_SECONDS:
+                raise redis.ConnectionError(f"heard nothing for {SILENCE_SECONDS:.0f} s")
+            self._wake.clear()
+            self._ask(connection, socket)
+            try:
+                chunk = socket.recv(_CHUNK)
+            except (BlockingIOError, TimeoutError):
+                continue
+            if not chunk:
+                raise redis.ConnectionError("closed by Redis")
+            last_heard = time.monotonic()
+            # More may be waiting, also inside TLS, where no watcher would see it.
+            self._wake.set()
+            reader.feed(chunk)
+            while (reply := reader.gets()) is not False:
+                self._take(reply)
+            gevent.sleep(0)
+
+    def _ask(self, connection: Any, socket: Any) -> None:
+        for verb, channels in (("SUBSCRIBE", self._wanted - self._asked), ("UNSUBSCRIBE", self._asked - self._wanted)):
+            for group in _groups(sorted(channels)):
+                socket.settimeout(1.0)
+                for packed in connection.pack_command(verb, *group):
+                    socket.sendall(packed)
+                socket.settimeout(0)
+        self._asked = set(self._wanted)
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.HiredisError):
+            raise redis.ConnectionError(str(reply))
+        kind, channel, payload = reply[0], reply[1], reply[2]
+        try:
+            if kind == b"message":
+                self._heard(channel.decode(), payload)
+            elif kind == b"subscribe" and channel.decode() in self._wanted:
+                self._confirmed(channel.decode())
+        except Exception:
+            # One message that can't be delivered must not cost the others their subscription.
+            _log.exception("a message was not delivered")
+
+
+def _groups(channels: list[str]) -> Iterable[list[str]]:
+    return (channels[i : i + _AT_ONCE] for i in range(0, len(channels), _AT_ONCE))

@@ -1,0 +1,226 @@
+"""The client manager: the library's `RedisManager`, whose emits reach all or raise, and our one local delivery."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import socketio
+from engineio import packet as engine
+from socketio.manager import Manager as LocalManager
+
+from fanout.membership import Membership, is_sid
+from fanout.rooms import of_tenant, tenant_room
+from protocol.envelope import Announcement
+from protocol.errors import Unavailable
+from protocol.scripts import Runner
+from protocol.wire_json import dumps, loads
+
+# Events for one client that wait while its history is read; beyond, it is told to fetch anew.
+MAX_HELD = 1000
+# Events that a connect handler emits before the client is told that it is connected.
+MAX_EARLY = 100
+
+_log = logging.getLogger("mintflow.manager")
+
+
+@dataclass(slots=True)
+class _Hold:
+    """What keeps history and live apart for one client: events of `room` up to `history_end` were told by an answer.
+
+    While the history is read, events wait. Released, the hold stays until this node has passed `history_end`, since
+    the history may be ahead of what the node has heard.
+    """
+
+    room: str
+    history_end: int = 0
+    waiting: list[tuple[Announcement, engine.Packet]] | None = field(default_factory=list)
+    overflowed: bool = False
+
+    def told(self, announcement: Announcement) -> bool:
+        offset = announcement.offset
+        return offset is not None and offset.number <= self.history_end and self.room in announcement.header.rooms
+
+
+class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
+    """Keeps the clients of this node and sends to them.
+
+    `tenant_only` are the namespaces whose rooms are all a tenant's: there an emit needs a tenant's room or a sid.
+    An emit from this process raises ValueError without one and Unavailable where Redis doesn't answer; one from
+    outside is dropped and counted in `dropped`.
+    """
+
+    name = "mintflow"
+
+    def __init__(self, redis: Runner, tenant_only: Collection[str], channel: str = "socketio") -> None:
+        super().__init__("redis://unused", channel=channel)
+        self._runner = redis
+        self._tenant_only = frozenset(tenant_only)
+        self._holds: dict[tuple[str, str], _Hold] = {}
+        self._early: dict[str, list[Callable[[], None]]] = {}
+        self.dropped: Counter[str] = Counter()
+
+    def initialize(self) -> None:
+        """Start nothing: `Channels` hears the library's channel too, on the node's one subscribed connection."""
+
+    # What is published with a number
+
+    def deliver(self, namespace: str, announcement: Announcement) -> None:
+        """Send an event to this node's clients in any of its rooms, each once."""
+        header = announcement.header
+        prefix = "2" if namespace == "/" else f"2{namespace},"
+        packet = engine.Packet(engine.MESSAGE, prefix + announcement.arguments)
+        for sid, eio_sid in self.get_participants(namespace, header.rooms):
+            if sid == header.except_sid:
+                continue
+            hold = self._holds.get((namespace, sid))
+            if hold is None:
+                self.server._send_eio_packet(eio_sid, packet)
+            elif hold.waiting is not None:
+                if len(hold.waiting) < MAX_HELD:
+                    hold.waiting.append((announcement, packet))
+                else:
+                    hold.overflowed = True
+            else:
+                if not hold.told(announcement):
+                    self.server._send_eio_packet(eio_sid, packet)
+                if announcement.offset is not None and announcement.offset.number >= hold.history_end:
+                    del self._holds[namespace, sid]
+
+    def enter(self, sid: str, namespace: str, room: str) -> None:
+        """Put a client of this node into a room. Raises ValueError where it is gone."""
+        self.basic_enter_room(sid, namespace, room)
+
+    def leave(self, sid: str, namespace: str, room: str) -> None:
+        """Take a client of this node out of a room, if it is there."""
+        self.basic_leave_room(sid, namespace, room)
+
+    def hold(self, sid: str, namespace: str, room: str) -> None:
+        """Enter `room`, and keep what arrives for `sid` until `release`: its history is about to be read."""
+        self.enter(sid, namespace, room)
+        self._holds[namespace, sid] = _Hold(room)
+
+    def set_history_end(self, sid: str, namespace: str, number: int) -> None:
+        """Say up to which number the history that was read tells of the held room's events."""
+        hold = self._holds.get((namespace, sid))
+        if hold is not None:
+            hold.history_end = number
+
+    def release(self, sid: str, namespace: str) -> None:
+        """Send what was kept, now that the answer with the history is sent; does nothing without a hold."""
+        hold = self._holds.get((namespace, sid))
+        if hold is None or hold.waiting is None:
+            return
+        waiting, hold.waiting = hold.waiting, None
+        eio_sid = self.eio_sid_from_sid(sid, namespace)
+        if eio_sid is None:
+            return
+        for announcement, packet in waiting:
+            if not hold.told(announcement):
+                self.server._send_eio_packet(eio_sid, packet)
+            if announcement.offset is not None and announcement.offset.number >= hold.history_end:
+                self._holds.pop((namespace, sid), None)
+        if hold.history_end == 0:
+            self._holds.pop((namespace, sid), None)
+        if hold.overflowed:
+            self.send_to(sid, namespace, "resync", {"reason": "gap"})
+
+    def tell_lost(self, tenant: str, namespace: str, reason: str) -> None:
+        """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
+        for sid in list(self.recipients(namespace, tenant_room(tenant))):
+            hold = self._holds.get((namespace, sid))
+            if hold is not None and hold.waiting is None:
+                del self._holds[namespace, sid]
+            self.send_to(sid, namespace, "resync", {"reason": reason})
+
+    def send_to(self, sid: str, namespace: str, event: str, payload: Any) -> None:
+        """Send one event to one client of this node."""
+        eio_sid = self.eio_sid_from_sid(sid, namespace)
+        if eio_sid is not None:
+            prefix = "2" if namespace == "/" else f"2{namespace},"
+            self.server._send_eio_packet(eio_sid, engine.Packet(engine.MESSAGE, f"{prefix}{dumps([event, payload])}"))
+
+    # What the library emits
+
+    def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str | None = None,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Any = None,
+        to: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Emit as the library does, volatile: to one client of this node directly, else through Redis to every node.
+
+        Raises ValueError without a tenant's room on a tenant-only namespace, Unavailable where Redis doesn't answer.
+        """
+        namespace, room = namespace or "/", to or room
+        if not self._addressed(namespace, room):
+            raise ValueError(f"An emit on {namespace} needs a tenant's room or a sid, not {room!r}")
+        here = partial(LocalManager.emit, self, event, data, namespace, room, skip_sid, callback)
+        if isinstance(room, str) and (namespace, room) in self._connecting:
+            early = self._early.setdefault(room, [])
+            if len(early) < MAX_EARLY:
+                early.append(here)
+            return
+        if kwargs.get("ignore_queue") or (isinstance(room, str) and (namespace, room) in self._rooms_of):
+            here()
+            return
+        super().emit(event, data, namespace=namespace, room=room, skip_sid=skip_sid, callback=callback, **kwargs)
+
+    def _handle_emit(self, message: dict[str, Any], *, heard: bool = False) -> None:
+        # The library sends to local clients first and to Redis then. Ours are served when the message comes back:
+        # so all get it or nobody does, and in one order.
+        if heard:
+            super()._handle_emit(message)
+
+    def _publish(self, message: dict[str, Any]) -> None:
+        self._runner.command("PUBLISH", self.channel, dumps(message))
+
+    def heard_outside(self, text: bytes) -> None:
+        """Take a message of the library's own channel, from another node or a write-only manager elsewhere."""
+        try:
+            message = loads(text)
+            method, own = message["method"], message.get("host_id") == self.host_id
+            if method == "emit":
+                if not isinstance(message["event"], str) or not self._addressed(message["namespace"], message["room"]):
+                    self.dropped["unaddressed"] += 1
+                    return
+                self._handle_emit(message, heard=True)
+            elif method == "callback":
+                self._handle_callback(message)
+            elif not own and method in ("disconnect", "close_room", "enter_room", "leave_room"):
+                if method != "disconnect" and message["namespace"] in self._tenant_only:
+                    self.dropped["unaddressed"] += 1
+                    return
+                # A disconnect handler may take its time; the node's ear may not.
+                self.server.start_background_task(getattr(self, f"_handle_{method}"), message)
+        except Unavailable:
+            self.dropped["unanswered"] += 1
+        except Exception as error:
+            # Anyone with the Redis password can publish here. It is ignored and counted; the rest goes on.
+            self.dropped["malformed"] += 1
+            _log.debug("ignored a message of the library's channel: %s", error)
+
+    def _addressed(self, namespace: str, room: Any) -> bool:
+        if namespace not in self._tenant_only:
+            return True
+        rooms = room if isinstance(room, (list, tuple)) else (room,)
+        return bool(rooms) and all(is_sid(one) or of_tenant(one) for one in rooms)
+
+    def connect(self, sid: str, namespace: str) -> str:
+        """Count a client as connected, now that CONNECT is sent, and send what its connect handler emitted to it."""
+        super().connect(sid, namespace)
+        for emit in self._early.pop(sid, ()):
+            emit()
+        return sid
+
+    def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        super().basic_disconnect(sid, namespace, **kwargs)
+        self._holds.pop((namespace, sid), None)
+        self._early.pop(sid, None)

@@ -1,0 +1,153 @@
+"""The one door to fan-out: an event is in the log and announced when a publish returns, or nothing happened."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from protocol.envelope import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Event, Header, Offset, Published
+from protocol.errors import Conflict, InvalidPayload, NotFound, RealtimeError, TooLarge, Unavailable
+from protocol.scripts import Arg, Change, Keys, Runner, Script
+from protocol.times import now_ms
+from protocol.wire_json import dumps
+
+# The numbering outlives the window by far, so that a tenant's quiet month doesn't begin a new epoch.
+HEAD_LIFE_MS = 30 * 24 * 3600 * 1000
+IDEMPOTENCY_LIFE_MS = 10 * 60 * 1000
+MAX_IDEMPOTENCY_KEY = 255
+
+_template = Path(__file__).with_name("publish.lua").read_text()
+_nothing = "local function change(keys, args) return {} end"
+_refusals: dict[str, type[RealtimeError]] = {kind.code: kind for kind in (Conflict, NotFound, TooLarge, Unavailable)}
+
+
+@lru_cache(maxsize=64)
+def _script(fragment: str) -> Script:
+    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An idempotency key, honoured for 10 minutes in its tenant, and the digest of the request that used it."""
+
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, key: str | None, *request: Any) -> "Repeat | None":
+        """Return the key for `request`, whatever JSON says of it; None without a key. Raises InvalidPayload."""
+        if key is None:
+            return None
+        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
+            raise InvalidPayload(f"An idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters", "$.idempotencyKey")
+        return cls(*(hashlib.sha256(text.encode()).hexdigest() for text in (key, dumps(request))))
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much of a tenant's events in one namespace is kept for those who missed some."""
+
+    window_seconds: float = 600
+    events: int = 10_000
+    total_bytes: int = 64 * 1024 * 1024
+
+
+class Publisher:
+    """Publishes for every door and every process: knows Redis, but no socket."""
+
+    def __init__(self, redis: Runner, keys: Keys, caps: Caps, clock_ms: Callable[[], int] = now_ms) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._caps = caps
+        self._clock_ms = clock_ms
+
+    def channel(self, tenant: str, namespace: str) -> str:
+        """Return the Redis channel that announces a tenant's events in a namespace."""
+        return self._keys.of(tenant, "channel", namespace)
+
+    def head_key(self, tenant: str, namespace: str) -> str:
+        """Return the key of the numbering: hash of `epoch`, `n` (the last number given), `run_id`, `ended`."""
+        return self._keys.of(tenant, "head", namespace)
+
+    def head(self, tenant: str, namespace: str) -> tuple[Offset | None, Offset | None]:
+        """Return the last offset given, and where the epoch before it ended; None for none. Raises Unavailable."""
+        epoch, number, old_epoch, old_number = self._redis.command(
+            "HMGET", self.head_key(tenant, namespace), "epoch", "n", "ended", "ended_at"
+        )
+        head = None if epoch is None else Offset(epoch.decode(), int(number or 0))
+        ended = None if old_epoch is None else Offset(old_epoch.decode(), int(old_number))
+        return head, ended
+
+    def publish(
+        self,
+        tenant: str,
+        namespace: str,
+        events: Sequence[Event],
+        change: Change | None = None,
+        repeat: Repeat | None = None,
+    ) -> Published:
+        """Run `change`, number `events`, append and announce them in one step.
+
+        `repeat` makes a second call with the same key the first one's answer. Raises Unavailable within 2 s (then the
+        outcome is unknown: all or nothing), TooLarge, Conflict for a key that was used for another request, and
+        what the change refuses.
+        """
+        _check_sizes(events)
+        batch: list[Arg] = []
+        arguments = change.args if change else [()] * len(events)
+        for event, own in zip(events, arguments, strict=True):
+            batch += (dumps(event.header), len(event.pieces), *event.pieces, len(own), *own)
+        record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
+        keys = [self.head_key(tenant, namespace), self._keys.of(tenant, "log", namespace), record]
+        reply = self._redis.run(
+            _script(change.lua if change else _nothing),
+            [*keys, *(change.keys if change else ())],
+            [
+                self.channel(tenant, namespace),
+                secrets.token_hex(8),
+                self._clock_ms(),
+                round(self._caps.window_seconds * 1000),
+                self._caps.events,
+                self._caps.total_bytes,
+                HEAD_LIFE_MS,
+                repeat.digest if repeat else "",
+                IDEMPOTENCY_LIFE_MS,
+                len(events),
+                *batch,
+            ],
+        )
+        return _published(reply, events)
+
+    def announce_volatile(self, tenant: str, namespace: str, event: Event) -> None:
+        """Announce an event that has no number and is in no log: who isn't connected has missed it."""
+        _check_sizes([event])
+        message = f"-\n{dumps(event.header)}\n{''.join(event.pieces)}"
+        self._redis.command("PUBLISH", self.channel(tenant, namespace), message)
+
+
+def plain_event(rooms: tuple[str, ...], name: str, payload: Any) -> Event:
+    """Return an event whose payload needs nothing from a change. Raises TypeError for what JSON can't say."""
+    return Event(Header(rooms), (dumps([name, payload]),))
+
+
+def _check_sizes(events: Sequence[Event]) -> None:
+    sizes = [event.size for event in events]
+    if max(sizes) > MAX_EVENT_BYTES:
+        raise TooLarge(f"An event is at most {MAX_EVENT_BYTES} bytes of JSON")
+    if sum(sizes) > MAX_BATCH_BYTES:
+        raise TooLarge(f"A batch is at most {MAX_BATCH_BYTES} bytes of JSON")
+
+
+def _published(reply: list[Any], events: Sequence[Event]) -> Published:
+    status = reply[0].decode()
+    if status == "refused":
+        code, text = (part.decode() for part in reply[1:3])
+        raise _refusals[code](text)
+    epoch, first = reply[1].decode(), int(reply[2])
+    inserts = tuple(tuple(text.decode() for text in texts) for texts in reply[3])
+    offsets = tuple(str(Offset(epoch, first + i)) for i in range(len(inserts)))
+    texts = tuple(event.filled(own) for event, own in zip(events, inserts, strict=True))
+    return Published(offsets, inserts, texts, status == "repeated")

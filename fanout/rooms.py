@@ -1,0 +1,56 @@
+"""The only place that builds a room's name: tenant first, and never the form of a sid.
+
+`acme:` is everyone of a tenant, `acme:run:r1` one run's subscribers, `acme:feed:f1/r1/warn` a narrowed log feed.
+Ids hold neither `:` nor `/`, so no two rooms share a name.
+"""
+
+from protocol.ids import check_id
+
+LEVELS = ("debug", "info", "warn", "error")
+
+
+def tenant_room(tenant: str) -> str:
+    """Return the room of all of a tenant's clients in a namespace."""
+    return f"{tenant}:"
+
+
+def own_room(tenant: str, room: str) -> str:
+    """Return the room `room` of an application's own namespace. Raises InvalidPayload where it isn't an id."""
+    return f"{tenant}:own:{check_id(room, '$.room')}"
+
+
+def of_tenant(room: object) -> bool:
+    """Tell whether `room` is a tenant's."""
+    return isinstance(room, str) and ":" in room
+
+
+def flow_rooms(tenant: str, flow_id: str | None, run_id: str | None) -> tuple[str, ...]:
+    """Return the room that a subscription to a flow, a run, or a flow's run enters."""
+    if flow_id is not None and run_id is not None:
+        return (f"{tenant}:flow-run:{flow_id}/{run_id}",)
+    if flow_id is not None:
+        return (f"{tenant}:flow:{flow_id}",)
+    return (f"{tenant}:run:{run_id}",)
+
+
+def flow_audience(tenant: str, flow_id: str, run_id: str, *, whole_tenant: bool) -> tuple[str, ...]:
+    """Return all rooms that one event of a run goes to."""
+    rooms = (
+        *flow_rooms(tenant, flow_id, None),
+        *flow_rooms(tenant, None, run_id),
+        *flow_rooms(tenant, flow_id, run_id),
+    )
+    return (tenant_room(tenant), *rooms) if whole_tenant else rooms
+
+
+def feed_room(tenant: str, flow_id: str | None, run_id: str | None, min_level: str | None) -> str:
+    """Return the one room of a client's log feed; None narrows nothing."""
+    return f"{tenant}:feed:{flow_id or ''}/{run_id or ''}/{min_level or LEVELS[0]}"
+
+
+def feed_audience(tenant: str, flow_id: str | None, run_id: str | None, level: str) -> tuple[str, ...]:
+    """Return every feed that a log record of `level` belongs to: at most 16 rooms."""
+    flows = (None, flow_id) if flow_id is not None else (None,)
+    runs = (None, run_id) if run_id is not None else (None,)
+    levels = LEVELS[: LEVELS.index(level) + 1]
+    return tuple(feed_room(tenant, flow, run, least) for flow in flows for run in runs for least in levels)

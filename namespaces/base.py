@@ -1,0 +1,164 @@
+"""The frame around every handler: it owns each failure, and answers each command exactly once.
+
+A handler is a method with `@handles(Message)`; it takes the client and one message of that type, and returns the
+answer. It says no more than what it does: no `try`, no dict, no emit.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import socketio
+
+from auth.principal import Principal
+from namespaces.clients import Client, Clients
+from protocol.errors import Internal, InvalidPayload, RateLimited, RealtimeError, TokenExpired, UnknownEvent
+from protocol.session import AuthRefresh, AuthRefreshed
+from protocol.times import iso
+
+_log = logging.getLogger("mintflow.namespaces")
+
+Message = TypeVar("Message")
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Reply(Protocol):
+    """How one command is answered."""
+
+    @property
+    def acked(self) -> bool: ...
+
+    def ack(self, value: Any) -> None: ...
+
+    def emit(self, event: str, value: Any) -> None: ...
+
+
+class Desk(Protocol):
+    """What the frame needs of the node: its clients, the refreshing of tokens, and the end of an answer."""
+
+    clients: Clients
+
+    def refresh(self, client: Client, token: str) -> Principal:
+        """Let a client go on under a newer token."""
+        ...
+
+    def answered(self, sid: str, namespace: str) -> None:
+        """Hear that a command's answer was sent."""
+        ...
+
+
+def handles(message: type[Any], *, name: str | None = None, answer: str | None = None) -> Callable[[Handler], Handler]:
+    """Mark a method as the handler of the command of its name.
+
+    `message` is a msgspec Struct. `name` is the command's where the method is called otherwise, `answer` that of the
+    event that answers a command sent without an ack.
+    """
+
+    def mark(method: Handler) -> Handler:
+        method.command = (message, name or method.__name__, answer)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Namespace(socketio.Namespace):  # type: ignore[misc]
+    """A typed namespace: its commands are those of its `@handles` methods, and `auth_refresh`.
+
+    `read_scope` is the permission without which nobody connects; None lets every authenticated client in.
+    """
+
+    read_scope: str | None = None
+    desk: Desk
+    _commands: dict[str, tuple[Any, str, str]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        marked = {attribute: getattr(cls, attribute) for attribute in dir(cls)}
+        cls._commands = {
+            value.command[1]: (value.command[0], attribute, value.command[2] or value.command[1])
+            for attribute, value in marked.items()
+            if callable(value) and hasattr(value, "command")
+        }
+
+    def joined(self, client: Client) -> None:
+        """Enter the rooms of a newly connected client; its tenant's own is entered already."""
+
+    @handles(AuthRefresh)
+    def auth_refresh(self, client: Client, command: AuthRefresh) -> AuthRefreshed:
+        principal = self.desk.refresh(client, command.token)
+        return AuthRefreshed(iso(round((principal.expires_at or 0) * 1000)))
+
+    # The frame
+
+    def respond(self, sid: str, event: str, args: list[Any], reply: Reply) -> None:
+        """Run a command and answer it: by its ack if one was asked for, else by an event. Never raises."""
+        client = self.desk.clients.get(sid, self.namespace)
+        if client is None:
+            return
+        try:
+            message, attribute, answer = self._command(event)
+            value = getattr(self, attribute)(client, self._read(client, event, message, args))
+            self._answer(reply, answer, value)
+        except RealtimeError as error:
+            self._refuse(reply, event, error)
+        except Exception:
+            # A client that left in the middle has no rooms to enter any more; nobody is left to answer.
+            if self.desk.clients.get(sid, self.namespace) is client:
+                self._refuse(reply, event, _internal(event))
+        finally:
+            self.desk.answered(sid, self.namespace)
+
+    def busy(self, reply: Reply, event: str) -> None:
+        """Answer a command that the full inbox didn't take."""
+        self._refuse(reply, event, RateLimited("Too many commands wait for their answer"))
+
+    def _command(self, event: str) -> tuple[Any, str, str]:
+        try:
+            return self._commands[event]
+        except KeyError:
+            raise UnknownEvent(f"{event[:128]} is not a command of {self.namespace}") from None
+
+    def _read(self, client: Client, event: str, message: Any, args: list[Any]) -> Any:
+        if not self.desk.clients.spend(client):
+            raise RateLimited("Too many commands; wait a moment")
+        if client.principal.expired(time.time()) and message is not AuthRefresh:
+            raise TokenExpired("The token has ended")
+        if len(args) > 1:
+            raise InvalidPayload(f"{event} takes one payload, not {len(args)}")
+        payload = args[0] if args and args[0] is not None else {}
+        try:
+            return msgspec.convert(payload, message)
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from None
+        except (RecursionError, TypeError, ValueError) as error:
+            raise InvalidPayload(f"The payload can't be read: {type(error).__name__}") from None
+
+    def _answer(self, reply: Reply, answer: str, value: Any) -> None:
+        if reply.acked:
+            reply.ack({"ok": True, "data": value})
+        else:
+            reply.emit(answer, value)
+
+    def _refuse(self, reply: Reply, event: str, error: RealtimeError) -> None:
+        if reply.acked:
+            reply.ack({"ok": False, "error": error.to_wire()})
+        else:
+            reply.emit("error", {"event": event, **error.to_wire()})
+
+
+class RootNamespace(Namespace):
+    """`/`: accepts authenticated clients and has no commands."""
+
+
+def _internal(event: str) -> Internal:
+    correlation_id = secrets.token_hex(8)
+    _log.exception("the handler of %s failed", event, extra={"correlation_id": correlation_id})
+    return Internal("Something went wrong here", correlationId=correlation_id)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidPayload:
+    text, _, path = str(error).partition(" - at `")
+    return InvalidPayload(text, path.rstrip("`") or "$")

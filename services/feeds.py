@@ -1,0 +1,27 @@
+"""What a service needs of this node's rooms; only a process that serves sockets has one."""
+
+from typing import Protocol
+
+
+class Feeds(Protocol):
+    """The rooms of this node's clients. To enter or hold with a `sid` that is gone raises ValueError."""
+
+    def enter(self, sid: str, namespace: str, room: str) -> None:
+        """Put a client into a room."""
+        ...
+
+    def leave(self, sid: str, namespace: str, room: str) -> None:
+        """Take a client out of a room."""
+        ...
+
+    def get_rooms(self, sid: str, namespace: str) -> list[str]:
+        """Return a client's rooms."""
+        ...
+
+    def hold(self, sid: str, namespace: str, room: str) -> None:
+        """Enter a room, and keep all events for the client until its command is answered."""
+        ...
+
+    def set_history_end(self, sid: str, namespace: str, number: int) -> None:
+        """Say up to which number the answer tells of the held room's events."""
+        ...

@@ -1,0 +1,77 @@
+"""A python-socketio client for tests that records what it hears and lets a test wait for it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import socketio
+
+from tests.servers import until
+
+
+class Watcher:
+    """One connection. `events` is what came, in order: (namespace, event, payload)."""
+
+    def __init__(
+        self,
+        url: str,
+        *namespaces: str,
+        auth: dict[str, Any] | None = None,
+        transports: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.events: list[tuple[str, str, Any]] = []
+        self.errors: list[tuple[str, Any]] = []
+        self.disconnected = threading.Event()
+        self.client = socketio.Client(reconnection=options.pop("reconnection", False), **options)
+        for namespace in namespaces:
+            self.client.on("*", self._recorder(namespace), namespace=namespace)
+            self.client.on("connect_error", self._refused(namespace), namespace=namespace)
+            self.client.on("disconnect", self._gone, namespace=namespace)
+        self.client.connect(
+            url,
+            namespaces=list(namespaces),
+            auth=auth or {},
+            transports=transports or ["websocket"],
+            wait_timeout=10,
+        )
+
+    def _recorder(self, namespace: str) -> Callable[..., None]:
+        def record(event: str, *args: Any) -> None:
+            self.events.append((namespace, event, args[0] if args else None))
+
+        return record
+
+    def _refused(self, namespace: str) -> Callable[..., None]:
+        def record(error: Any = None) -> None:
+            self.errors.append((namespace, error))
+
+        return record
+
+    def _gone(self, *_: Any) -> None:
+        self.disconnected.set()
+
+    def call(self, namespace: str, command: str, payload: Any = None, timeout: float = 10) -> Any:
+        """Send a command with an ack and return the ack."""
+        args = () if payload is None else payload
+        return self.client.call(command, args, namespace=namespace, timeout=timeout)
+
+    def send(self, namespace: str, command: str, payload: Any = None) -> None:
+        """Send a command without an ack."""
+        self.client.emit(command, () if payload is None else payload, namespace=namespace)
+
+    def heard(self, event: str, namespace: str | None = None) -> list[Any]:
+        """Return the payloads of an event so far."""
+        return [p for n, e, p in list(self.events) if e == event and namespace in (None, n)]
+
+    def wait(self, event: str, count: int = 1, seconds: float = 10.0) -> list[Any]:
+        """Wait until an event has come `count` times; return its payloads."""
+        until(lambda: len(self.heard(event)) >= count, seconds, f"{count} x {event}, got {len(self.heard(event))}")
+        return self.heard(event)
+
+    def close(self) -> None:
+        if self.client.connected:
+            self.client.disconnect()
+        self.client.shutdown()
+
+    stop = close
