@@ -1,1 +1,1 @@
-"""One connection's bytes: gunicorn worker, worker affinity, Engine.IO and Socket.IO fixes. Knows no tenant, no Redis."""
+"""One connection's bytes: gunicorn worker, affinity, Engine.IO and Socket.IO fixes. Knows no tenant, no Redis."""

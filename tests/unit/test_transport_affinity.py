@@ -1,0 +1,211 @@
+"""Connections that move from one worker to another: which ones, with what, and what happens when the other is gone."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, handshake, serving, serving_stock, until
+from transport import affinity
+from transport.affinity import Receiver, remove_stale, send, session_tag
+
+SID = "0123abcd" + "x" * 20
+
+
+def is_path(path: str) -> bool:
+    return path.rstrip("/") == "/socket.io"
+
+
+@pytest.mark.parametrize(
+    ("line", "tag"),
+    [
+        (f"GET /socket.io/?EIO=4&sid={SID} HTTP/1.1", "0123abcd"),
+        (f"POST /socket.io?sid={SID}&t=1 HTTP/1.1", "0123abcd"),
+        (f"GET /socket%2Eio/?sid={SID} HTTP/1.1", "0123abcd"),
+        (f"GET /socket.io/?t={'x' * 9000}&sid={SID} HTTP/1.1", "0123abcd"),
+        (f"GET /other/?sid={SID} HTTP/1.1", None),
+        (f"GET /socket.io/more?sid={SID} HTTP/1.1", None),
+        ("GET /socket.io/?EIO=4 HTTP/1.1", None),
+        (f"GET /socket.io/?sid={SID}x HTTP/1.1", None),
+        (f"GET /socket.io/?sid={SID.upper()} HTTP/1.1", None),
+        ("GET /socket.io/?sid=../../../../etc/x HTTP/1.1", None),
+        (f"GET /socket.io/?x=1 {SID}", None),
+        ("", None),
+    ],
+)
+def test_a_head_names_the_worker_of_its_session(line: str, tag: str | None) -> None:
+    assert session_tag(line.encode() + b"\r\nCookie: sid=" + SID.encode() + b"\r\n\r\n", is_path) == tag
+
+
+class Taken:
+    def __init__(self) -> None:
+        self.connections: list[tuple[Any, Any, bytes]] = []
+
+    def __call__(self, descriptor: int, address: Any, read: bytes) -> None:
+        self.connections.append((socket.socket(fileno=descriptor), address, read))
+
+
+@pytest.fixture
+def taken(tmp_path: Path) -> Iterator[Taken]:
+    taken = Taken()
+    receiver = Receiver(str(tmp_path), "0123abcd", taken)
+    yield taken
+    receiver.close()
+    for sock, _, _ in taken.connections:
+        sock.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 4711), ("::1", 4711, 0, 0), "", b""])
+@pytest.mark.parametrize("read", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff" * 24_000, b""])
+def test_a_connection_moves_with_its_address_and_bytes(tmp_path: Path, taken: Taken, address: Any, read: bytes) -> None:
+    near, far = socket.socketpair()
+    assert send(str(tmp_path), "0123abcd", near.fileno(), address, read)
+    near.close()
+    until(lambda: taken.connections)
+    moved, moved_address, moved_read = taken.connections[0]
+    assert (moved_address, moved_read) == (address or "", read)
+    far.sendall(b"still open")
+    assert moved.recv(100) == b"still open"
+    far.close()
+
+
+def test_the_socket_is_for_its_owner_only(tmp_path: Path, taken: Taken) -> None:
+    assert stat.S_IMODE((tmp_path / "0123abcd.sock").stat().st_mode) == 0o600
+    inner = tmp_path / "made"
+    Receiver(str(inner), "0123abcd", taken).close()
+    assert stat.S_IMODE(inner.stat().st_mode) == 0o700
+    inner.rmdir()
+
+
+def test_another_users_process_is_not_believed(tmp_path: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = socket.socketpair()
+    monkeypatch.setattr(affinity.os, "geteuid", lambda: os.getuid() + 1)
+    assert not send(str(tmp_path), "0123abcd", near.fileno(), "", b"")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        peer.connect(str(tmp_path / "0123abcd.sock"))
+        socket_module = __import__("socket")
+        socket_module.send_fds(peer, [b'\0\2""hello'], [near.fileno()])
+        assert peer.recv(1) == b""
+    assert taken.connections == []
+    near.close()
+    far.close()
+
+
+def test_messages_that_are_not_connections_are_dropped(tmp_path: Path, taken: Taken) -> None:
+    for message in (b"", b"\0", b'\0\2""no descriptor'):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.connect(str(tmp_path / "0123abcd.sock"))
+            if message:
+                peer.sendall(message)
+                assert peer.recv(1) == b""
+    assert taken.connections == []
+
+
+def test_a_worker_that_is_gone_is_noticed_and_its_socket_removed(tmp_path: Path) -> None:
+    assert not send(str(tmp_path), "00000000", 0, "", b"")
+    dead = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for tag in ("00000000", "00000001"):
+        dead.bind(str(tmp_path / f"{tag}.sock"))
+        dead.close()
+        dead = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    dead.close()
+    assert not send(str(tmp_path), "00000000", 0, "", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001.sock"]
+    remove_stale(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sockets_of_live_workers_are_not_removed(tmp_path: Path, taken: Taken) -> None:
+    remove_stale(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["0123abcd.sock"]
+
+
+def test_a_worker_that_does_not_accept_is_busy_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(affinity, "SEND_SECONDS", 0.05)
+    near, far = socket.socketpair()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stuck:
+        stuck.bind(str(tmp_path / "0123abcd.sock"))
+        stuck.listen(0)
+        assert send(str(tmp_path), "0123abcd", near.fileno(), "", b"")
+        with pytest.raises(affinity.WorkerBusy):
+            send(str(tmp_path), "0123abcd", near.fileno(), "", b"")
+    near.close()
+    far.close()
+
+
+def test_a_directory_whose_name_is_too_long_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="107 bytes"):
+        Receiver(str(tmp_path / ("x" * 100)), "0123abcd", lambda *_: None)
+
+
+def test_each_request_of_a_kept_alive_connection_reaches_its_own_worker(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    with serving(directory) as one, serving(directory) as two, Http(one.port) as http:
+        first, second = one.polling_session(), two.polling_session()
+        for round_number in range(3):
+            for node, sid in ((one, first), (two, second)):
+                text = f"{round_number} to {sid}"
+                assert http.post(f"{PATH}{POLLING}&sid={sid}", "4" + text).status == 200
+                assert node.named("message")[-1] == text
+        assert two.server.pool.size - two.server.pool.free_count() == 1
+        assert [sid for name, sid, _ in one.events if name == "message"] == [first] * 3
+
+
+def test_pipelined_requests_and_split_bodies_move_along(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    with serving(directory) as one, serving(directory) as two, Http(one.port) as http:
+        first, second = one.polling_session(), two.polling_session()
+        http.send("POST", f"{PATH}{POLLING}&sid={second}", "4a")
+        http.send("POST", f"{PATH}{POLLING}&sid={first}", "4b")
+        http.socket.sendall(
+            f"POST {PATH}{POLLING}&sid={second} HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n4sp".encode()
+        )
+        assert [http.response().status for _ in range(2)] == [200, 200]
+        http.socket.sendall(b"lit")
+        assert http.response().status == 200
+        assert (one.named("message"), two.named("message")) == (["b"], ["a", "split"])
+
+
+def test_an_upgrade_moves_and_knows_the_clients_address(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    with serving(directory) as one, serving(directory) as two, Http(one.port) as http:
+        sid = two.polling_session()
+        assert http.get(f"{PATH}{WEBSOCKET}&sid={sid}", **UPGRADE).status == 101
+        assert two.server.pool.free_count() == two.server.pool.size - 1
+        with Http(one.port) as other:
+            fresh = handshake(other.get(PATH + POLLING))["sid"]
+            assert fresh.startswith(one.engine.node_tag)
+        assert one.named("connect") == ["127.0.0.1"]
+
+
+def test_a_session_whose_worker_is_gone_is_unknown_at_once(tmp_path: Path) -> None:
+    with serving(str(tmp_path)) as one:
+        with serving(str(tmp_path)) as two:
+            sid = two.polling_session()
+        with Http(one.port) as http, gevent.Timeout(1):
+            refused = http.get(f"{PATH}{POLLING}&sid={sid}")
+            assert (refused.status, refused.json) == (400, {"code": 1, "message": "Session ID unknown"})
+
+
+def test_a_full_worker_closes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.listener.ROOM_SECONDS", 0.05)
+    directory = str(tmp_path)
+    with serving(directory) as one, serving(directory, pool=1) as two, Http(two.port) as only:
+        sid = handshake(only.get(PATH + POLLING))["sid"]
+        with Http(one.port) as http:
+            http.send("GET", f"{PATH}{POLLING}&sid={sid}")
+            assert http.at_end()
+
+
+def test_stock_workers_do_not_know_each_others_sessions() -> None:
+    with serving_stock() as one, serving_stock() as two:
+        with Http(two.port) as http:
+            sid = handshake(http.get(PATH + POLLING))["sid"]
+        with Http(one.port) as http:
+            assert http.post(f"{PATH}{POLLING}&sid={sid}", "4a").status == 400

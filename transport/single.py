@@ -1,0 +1,35 @@
+"""One process without gunicorn, for `python server.py`: the same server and handler."""
+
+import signal
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.pool import Pool
+
+from transport.listener import Server
+from transport.options import transport_of
+
+BACKLOG = 2048  # gunicorn's
+SPARE_CONNECTIONS = 1000  # HTTP requests beside the sessions
+
+
+def serve(application: Any, host: str, port: int) -> None:
+    """Serve `application` until SIGTERM or SIGINT. The process must be monkey-patched before anything is imported."""
+    connections = transport_of(application).engine.max_connections + SPARE_CONNECTIONS
+    server = Server(listen(host, port), application, spawn=Pool(connections))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, server.stop)
+    server.serve_forever()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket, without Nagle's delay: a head and its body are two writes."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
