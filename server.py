@@ -1,6 +1,6 @@
-"""The composition root: the Flask app, the Socket.IO server and everything between, put together.
+"""The composition root: realtime for a Flask app. `application` is what gunicorn serves.
 
-`application` is what gunicorn serves. Importing this module connects to nothing; the first request does.
+Importing this module connects to nothing; the first request does.
 """
 
 if __name__ == "__main__":
@@ -8,102 +8,44 @@ if __name__ == "__main__":
 
     monkey.patch_all()
 
-import itertools
-import logging
 import os
-import resource
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import gevent
 import socketio
 from flask import Flask
-from gevent.lock import RLock as Lock
 
 import routes.api
 import routes.health
 from auth.principal import Principal
-from auth.tickets import Tickets, ticket_key
-from auth.tokens import TokenVerifier
 from config import Settings
-from emitter import Emitter
-from fanout.channels import Channels
-from fanout.listener import Listener
-from fanout.manager import Manager
-from json_logs import log_as_json
-from namespaces.base import Namespace, RootNamespace
-from namespaces.clients import Clients
+from fanout.rooms import own_room
+from namespaces.base import RootNamespace
 from namespaces.flows import FlowsNamespace
-from namespaces.gate import Gate
 from namespaces.logs import LogsNamespace
-from protocol import wire_json
-from protocol.errors import NotFound, RealtimeError, Unavailable
-from protocol.scripts import Keys
-from services.access import Access
-from services.events import BUILT_IN
+from node import Node
+from protocol.errors import NotFound
 from stores import embedded
-from stores.access import AccessStore
-from stores.client import RedisClient, connect
-from transport.engine import make_node_tag
 from transport.options import TransportOptions
 from transport.single import serve
-from transport.sockets import NotNow, Refusal, SocketServer
-
-TICK_SECONDS = 0.5
-# Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
-TICKS_A_SWEEP = 60
-# Descriptors for Redis, the log and what else isn't a client.
-SPARE_DESCRIPTORS = 256
-
-_log = logging.getLogger("mintflow.server")
 
 
 class SocketManager:
     """Realtime for a Flask app: `SocketManager(app)`, or `init_app(app)` later; then serve `wsgi_app`.
 
-    `flows` and `logs` publish, as `publish` does for namespaces of one's own; `server` is the python-socketio
-    `Server`. Raises `config.SettingError` where the environment has a bad setting.
+    `flows` and `logs` publish, as `publish` does for namespaces of one's own; `issue_ticket` gives a user of the
+    app a ticket; `server` is the python-socketio `Server`. Raises `config.SettingError` for a bad setting.
     """
 
     wsgi_app: "RealtimeApp"
 
     def __init__(self, app: Flask | None = None, settings: Settings | None = None) -> None:
-        self.settings = settings = settings or Settings.from_env()
-        self._started = False
-        self._starting = Lock()
-        self._ticker: gevent.Greenlet[..., None] | None = None
-        redis, keys = RedisClient(connect(settings.redis_url)), Keys(settings.redis_prefix)
-        self._redis = redis
-        self._manager = Manager(redis, BUILT_IN)
-        emitter = Emitter(settings=settings, redis=redis, feeds=self._manager)
-        self.flows, self.logs, self.publish = emitter.flows, emitter.logs, emitter.publish
-        self._access = _access(settings, AccessStore(redis, keys))
-        self.issue_ticket = self._access.issue_ticket_for
-        self._tag = make_node_tag()
-        self.server = _socket_server(settings, self._manager, self._tag, self._accepting)
-        self._channels = Channels(
-            redis,
-            keys,
-            emitter.publisher,
-            partial(Listener, connect(settings.redis_url)),
-            node=self._tag,
-            outside_channel=self._manager.channel,
-            outside=self._manager.heard_outside,
-            deliver=self._manager.deliver,
-            lost=self._manager.tell_lost,
-            said=lambda tenant: self._gate.doubt(tenant),
-        )
-        self._gate = Gate(
-            self._access,
-            Clients(settings.rate_limit, settings.rate_burst),
-            self._manager,
-            self._channels,
-            self.server.namespace_handlers.get,
-            self.server.close_transport,
-        )
-        self.server.gate = SocketGate(self._gate)
+        self.settings = settings or Settings.from_env()
+        self._node = node = Node(self.settings)
+        self.flows, self.logs, self.publish = node.emitter.flows, node.emitter.logs, node.emitter.publish
+        self.issue_ticket = node.access.issue_ticket_for
+        self.server: socketio.Server = node.sockets
         for namespace in (RootNamespace("/"), LogsNamespace(self.logs), FlowsNamespace(self.flows)):
             self.register_namespace(namespace)
         if app is not None:
@@ -111,8 +53,9 @@ class SocketManager:
 
     def init_app(self, app: Flask) -> None:
         """Add the HTTP API and the health checks to `app`; `wsgi_app` then serves it with the sockets in front."""
-        app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self._access))
-        app.register_blueprint(routes.health.blueprint(self._redis, lambda: self._channels.hears, lambda: True))
+        node = self._node
+        app.register_blueprint(routes.api.blueprint(self.logs, self.flows, node.access))
+        app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, lambda: True))
         app.extensions["mintflow"] = self
         self.wsgi_app = RealtimeApp(self, app)
 
@@ -122,63 +65,49 @@ class SocketManager:
         One registered later under the same name replaces the earlier. Clients are authenticated first, but where
         `authenticate` is False, which only a stock namespace can have. Raises RuntimeError after the first request.
         """
-        if self._started:
-            raise RuntimeError("Register namespaces before the first request")
-        if isinstance(namespace, Namespace):
-            if not authenticate:
-                raise ValueError("A typed namespace acts for a principal, so its clients are authenticated")
-            namespace.desk = self._gate
-        self.server.register(namespace, authenticate=authenticate)
+        self._node.register(namespace, authenticate=authenticate)
 
     def principal(self, sid: str, namespace: str) -> Principal:
         """Return who a client of this node acts as, for a stock namespace's handlers. Raises NotFound."""
-        client = self._gate.clients.get(sid, namespace)
+        client = self._node.gate.clients.get(sid, namespace)
         if client is None:
             raise NotFound("There is no such client on this node")
         return client.principal
 
+    def enter_room(self, sid: str, namespace: str, room: str) -> None:
+        """Let a client of this node into its tenant's room `room`, which `publish(…, room=room)` reaches."""
+        principal = self.principal(sid, namespace)
+        self._node.manager.enter(sid, namespace, own_room(principal.tenant, room))
+
+    def leave_room(self, sid: str, namespace: str, room: str) -> None:
+        """Take a client of this node out of its tenant's room `room`."""
+        principal = self.principal(sid, namespace)
+        self._node.manager.leave(sid, namespace, own_room(principal.tenant, room))
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What came over Redis and was ignored since the start, by reason: malformed, oversized, unaddressed."""
+        return dict(self._node.manager.dropped + self._node.channels.dropped)
+
     def start(self) -> None:
         """Begin to hear events; the first request does this. Waits at most 2 s for Redis."""
-        with self._starting:
-            if not self._started:
-                self._started = True
-                log_as_json(self.settings.log_level)
-                self._channels.start()
-                self._ticker = gevent.spawn(self._tick)
-                self._channels.wait_until_heard(2.0)
+        self._node.start()
 
     def close(self) -> None:
         """Stop hearing events and close the connections to Redis. Clients' connections are the server's to close."""
-        if self._ticker is not None:
-            self._ticker.kill()
-        self._channels.stop()
-        self._redis.close()
+        self._node.close()
 
     @property
     def transport(self) -> TransportOptions:
         """What the worker must know of this application."""
-        directory = os.path.join(self.settings.data_dir, "workers")
         origin = self.settings.cors_origin
         return TransportOptions(
             self.settings.socket_path,
             "*" if isinstance(origin, str) else origin,
-            directory if self.settings.web_concurrency > 1 else None,
-            self._tag,
-            self.server.eio,
+            os.path.join(self.settings.data_dir, "workers") if self.settings.web_concurrency > 1 else None,
+            self._node.tag,
+            self._node.sockets.eio,
         )
-
-    def _accepting(self) -> bool:
-        return self._channels.hears
-
-    def _tick(self) -> None:
-        for ticks in itertools.count(1):
-            gevent.sleep(TICK_SECONDS)
-            try:
-                self._gate.tick()
-                if ticks % TICKS_A_SWEEP == 0:
-                    self._manager.forget_unanswered()
-            except Exception:
-                _log.exception("a tick failed")
 
 
 class RealtimeApp:
@@ -187,7 +116,8 @@ class RealtimeApp:
     def __init__(self, realtime: SocketManager, app: Flask) -> None:
         self.transport = realtime.transport
         self._realtime = realtime
-        self._app = app
+        # As it is now: who assigns `app.wsgi_app = realtime.wsgi_app`, the usual way to wrap one, gets no loop.
+        self._app = app.wsgi_app
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         self._realtime.start()
@@ -197,66 +127,11 @@ class RealtimeApp:
         return self._app(environ, start_response)
 
 
-class SocketGate:
-    """Says in the transport's words what the gate decides."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self.joined = gate.joined
-        self.left = gate.left
-
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
-        try:
-            self._gate.admit(eio_sid, sid, namespace, environ, auth)
-        except Unavailable as error:
-            raise NotNow(error.message) from None
-        except RealtimeError as error:
-            raise Refusal(error.message, error.code) from None
-
-
 def create_app(settings: Settings | None = None) -> Flask:
     """Return a Flask app with everything in it; `app.extensions["mintflow"]` is its SocketManager."""
     app = Flask("mintflow")
     SocketManager(app, settings)
     return app
-
-
-def _access(settings: Settings, store: AccessStore) -> Access:
-    return Access(
-        verifier=TokenVerifier(
-            algorithms=settings.jwt_algorithms,
-            secret=settings.jwt_secret,
-            public_key=settings.jwt_public_key,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            max_lifetime=settings.jwt_max_lifetime,
-        ),
-        tickets=Tickets(ticket_key(settings.ticket_secret, settings.jwt_secret)),
-        store=store,
-        auth_required=settings.auth_required,
-        anonymous_tenants=settings.anonymous_tenants,
-        anonymous_scope=" ".join(settings.anonymous_scope),
-        api_keys=settings.api_keys,
-    )
-
-
-def _socket_server(settings: Settings, manager: Manager, tag: str, accepting: Callable[[], bool]) -> SocketServer:
-    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return SocketServer(
-        client_manager=manager,
-        json=wire_json,
-        cors_allowed_origins=settings.cors_origin if isinstance(settings.cors_origin, str) else [*settings.cors_origin],
-        cors_credentials=settings.cors_credentials,
-        cors_methods=",".join(settings.cors_methods),
-        ping_interval=settings.ping_interval,
-        ping_timeout=settings.ping_timeout,
-        max_http_buffer_size=settings.max_payload,
-        transports=[*settings.transports],
-        node_tag=tag,
-        connect_timeout=settings.connect_timeout,
-        max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
-        accepting=accepting,
-    )
 
 
 def main() -> None:
@@ -266,6 +141,7 @@ def main() -> None:
         embedded.hold_users_lock(settings.data_dir)
         embedded.ensure_running(settings.data_dir)
     realtime: SocketManager = create_app(settings).extensions["mintflow"]
+    print(f"http://127.0.0.1:{settings.port}{settings.socket_path}", flush=True)
     serve(realtime.wsgi_app, "0.0.0.0", settings.port)
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def token(user: str = "ann", tenants: list[str] | None = None, **claims: Any) ->
 class RedisServer:
     """A redis-server with an append-only file; `kill`, `pause`, `start` again keep port, directory and data."""
 
-    def __init__(self, directory: Path, binary: str | None = None) -> None:
+    def __init__(self, binary: str | None = None) -> None:
         found = binary or shutil.which("redis-server")
         if found is None:
             if os.environ.get("CI"):
@@ -58,7 +59,8 @@ class RedisServer:
             import pytest
 
             pytest.skip("redis-server is missing")
-        self.binary, self.directory, self.port = found, directory, free_port()
+        self.binary, self.port = found, free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="mf-redis-"))
         self.process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
@@ -74,7 +76,7 @@ class RedisServer:
     def client(self) -> "redis.Redis":
         return redis.Redis(port=self.port, socket_timeout=5, retry=None)
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
 
@@ -95,13 +97,11 @@ def _pings(client: "redis.Redis") -> bool:
 class Node:
     """gunicorn with this project's own configuration and some workers; `env` adds settings."""
 
-    def __init__(
-        self, directory: Path, *, workers: int = 1, application: str = "server:application", **env: str
-    ) -> None:
+    def __init__(self, *, workers: int = 1, application: str = "server:application", **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+        # Not pytest's tmp_path: a UNIX socket's path has at most 107 bytes.
+        self.directory = directory = Path(tempfile.mkdtemp(prefix="mf-"))
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
@@ -149,6 +149,7 @@ class Node:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

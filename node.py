@@ -1,0 +1,175 @@
+"""One node, put together: what hears the tenants' events, who is connected and who may be, and its tick."""
+
+import itertools
+import logging
+import resource
+from functools import partial
+from typing import Any
+
+import gevent
+import socketio
+from gevent.lock import RLock
+
+from auth.tickets import Tickets, ticket_key
+from auth.tokens import TokenVerifier
+from config import Settings
+from emitter import Emitter
+from fanout.channels import Channels
+from fanout.listener import Listener
+from fanout.manager import Manager
+from json_logs import log_as_json
+from namespaces.base import Namespace
+from namespaces.clients import Clients
+from namespaces.gate import Gate
+from protocol import wire_json
+from protocol.errors import RealtimeError, Unavailable
+from protocol.scripts import Keys
+from services.access import Access
+from services.events import BUILT_IN
+from stores.access import AccessStore
+from stores.client import RedisClient, connect
+from transport.engine import make_node_tag
+from transport.sockets import NotNow, Refusal, SocketServer
+
+TICK_SECONDS = 0.5
+# Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
+TICKS_A_SWEEP = 60
+# Descriptors for Redis, the log and what else isn't a client.
+SPARE_DESCRIPTORS = 256
+# How long the first request waits for the node to hear; until then it would be answered 503.
+FIRST_SECONDS = 2.0
+
+_log = logging.getLogger("mintflow.node")
+
+
+class Node:
+    """What one process needs to serve sockets; `start` begins it, and connects to Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started = False
+        self._starting = RLock()
+        self._ticker: gevent.Greenlet[..., None] | None = None
+        self.tag = make_node_tag()
+        self.redis = RedisClient(connect(settings.redis_url))
+        keys = Keys(settings.redis_prefix)
+        self.manager = Manager(self.redis, BUILT_IN)
+        self.emitter = Emitter(settings=settings, redis=self.redis, feeds=self.manager)
+        self.access = _access(settings, AccessStore(self.redis, keys))
+        self.sockets = self._socket_server()
+        self.channels = Channels(
+            self.redis,
+            keys,
+            self.emitter.publisher,
+            partial(Listener, connect(settings.redis_url)),
+            node=self.tag,
+            outside_channel=self.manager.channel,
+            outside=self.manager.heard_outside,
+            deliver=self.manager.deliver,
+            lost=self.manager.tell_lost,
+            said=lambda tenant: self.gate.doubt(tenant),
+        )
+        self.gate = Gate(
+            self.access,
+            Clients(settings.rate_limit, settings.rate_burst),
+            self.manager,
+            self.channels,
+            self.sockets.namespace_handlers.get,
+            self.sockets.close_transport,
+        )
+        self.sockets.gate = SocketGate(self.gate)
+
+    def register(self, namespace: socketio.Namespace, *, authenticate: bool) -> None:
+        """Serve a namespace. Raises RuntimeError after the start, ValueError for an unauthenticated typed one."""
+        if self._started:
+            raise RuntimeError("Register namespaces before the first request")
+        if isinstance(namespace, Namespace):
+            if not authenticate:
+                raise ValueError("A typed namespace acts for a principal, so its clients are authenticated")
+            namespace.desk = self.gate
+        self.sockets.register(namespace, authenticate=authenticate)
+
+    def start(self) -> None:
+        """Begin to hear events, once; wait at most 2 s for Redis."""
+        if self._started:
+            return
+        with self._starting:
+            if not self._started:
+                log_as_json(self._settings.log_level)
+                self.channels.start()
+                self._ticker = gevent.spawn(self._tick)
+                self.channels.wait_until_heard(FIRST_SECONDS)
+                self._started = True
+
+    def close(self) -> None:
+        """Stop hearing events and close the connections to Redis."""
+        if self._ticker is not None:
+            self._ticker.kill()
+        self.channels.stop()
+        self.redis.close()
+
+    def _tick(self) -> None:
+        for ticks in itertools.count(1):
+            gevent.sleep(TICK_SECONDS)
+            try:
+                self.gate.tick()
+                if ticks % TICKS_A_SWEEP == 0:
+                    self.manager.forget_unanswered()
+            except Exception:
+                _log.exception("a tick failed")
+
+    def _socket_server(self) -> SocketServer:
+        settings = self._settings
+        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        origin = settings.cors_origin
+        return SocketServer(
+            client_manager=self.manager,
+            json=wire_json,
+            cors_allowed_origins=origin if isinstance(origin, str) else [*origin],
+            cors_credentials=settings.cors_credentials,
+            cors_methods=",".join(settings.cors_methods),
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+            max_http_buffer_size=settings.max_payload,
+            transports=[*settings.transports],
+            node_tag=self.tag,
+            connect_timeout=settings.connect_timeout,
+            max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
+            accepting=lambda: self.channels.hears,
+        )
+
+
+class SocketGate:
+    """Says in the transport's words what the gate decides."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.joined = gate.joined
+        self.left = gate.left
+
+    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
+        try:
+            self._gate.admit(eio_sid, sid, namespace, environ, auth)
+        except Unavailable as error:
+            raise NotNow(error.message) from None
+        except RealtimeError as error:
+            raise Refusal(error.message, error.code) from None
+
+
+def _access(settings: Settings, store: AccessStore) -> Access:
+    return Access(
+        verifier=TokenVerifier(
+            algorithms=settings.jwt_algorithms,
+            secret=settings.jwt_secret,
+            public_key=settings.jwt_public_key,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            max_lifetime=settings.jwt_max_lifetime,
+        ),
+        tickets=Tickets(ticket_key(settings.ticket_secret, settings.jwt_secret)),
+        store=store,
+        auth_required=settings.auth_required,
+        anonymous_tenants=settings.anonymous_tenants,
+        anonymous_scope=" ".join(settings.anonymous_scope),
+        api_keys=settings.api_keys,
+    )

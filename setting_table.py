@@ -1,0 +1,68 @@
+"""The table of settings: what the README shows and the reader takes its defaults from. Standard library only."""
+
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """One row of the table of settings."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+# fmt: off
+SETTINGS: tuple[Setting, ...] = (
+    Setting("PORT", "integer", "3000", "The TCP port; 0 takes a free one."),
+    Setting("WEB_CONCURRENCY", "integer", "2", "Worker processes; each is a node."),
+    Setting("DATA_DIR", "path", "./data", "Where the embedded Redis keeps its files; at most 67 bytes long."),
+    Setting("LOG_LEVEL", "name", "info", "`debug`, `info`, `warning`, `error` or `critical`."),
+    Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://` or `redis+sentinel://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
+    Setting("REDIS_HOST", "name", "", "Instead of `REDIS_URL`; `127.0.0.1` when only the others are set."),
+    Setting("REDIS_PORT", "integer", "", "With `REDIS_HOST`; 6379 by default."),
+    Setting("REDIS_PASSWORD", "secret", "", "With `REDIS_HOST`."),
+    Setting("REDIS_DB", "integer", "", "With `REDIS_HOST`; 0 by default."),
+    Setting("REDIS_PREFIX", "name", "", "What all keys and channels begin with: letters, digits, `.`, `_`, `-`. Default: `mf` and the number of the database."),  # noqa: E501
+    Setting("SOCKET_AUTH_REQUIRED", "boolean", "false", "Refuse clients without a token."),
+    Setting("SOCKET_PATH", "path", "/socket.io", "Where clients connect."),
+    Setting("SOCKET_CORS_ORIGIN", "list or *", "*", "Origins of pages that may connect, such as `https://app.example.com`."),
+    Setting("SOCKET_CORS_METHODS", "list", "GET,POST,PUT,DELETE", "Methods that such pages may use."),
+    Setting("SOCKET_CORS_CREDENTIALS", "boolean", "false", "Let such pages send cookies; needs a list of origins."),
+    Setting("SOCKET_ANONYMOUS_TENANTS", "list", "default", "Tenants of clients without a token."),
+    Setting("SOCKET_ANONYMOUS_SCOPE", "list", "logs:read,logs:write,flows:read,flows:write,workspaces:read,workspaces:write", "What clients without a token may do; `none` for nothing."),  # noqa: E501
+    Setting("SOCKET_PING_INTERVAL", "seconds", "25", "Time between two heartbeats; fractions allowed."),
+    Setting("SOCKET_PING_TIMEOUT", "seconds", "20", "How long a heartbeat may go unanswered; fractions allowed."),
+    Setting("SOCKET_MAX_PAYLOAD", "bytes", "1000000", "Largest message of a client."),
+    Setting("SOCKET_TRANSPORTS", "list", "polling,websocket", "One of them, or both."),
+    Setting("SOCKET_MAX_CONNECTIONS", "integer", "20000", "Connections of a node; further ones get 503."),
+    Setting("SOCKET_MAX_SUBSCRIPTIONS", "integer", "1000", "Subscriptions of a client in one namespace."),
+    Setting("SOCKET_CONNECT_TIMEOUT", "seconds", "10", "How long a connection may be in no namespace."),
+    Setting("SOCKET_RATE_LIMIT", "integer", "50", "Commands a second that a connection may send; 0 for no limit."),
+    Setting("SOCKET_RATE_BURST", "integer", "100", "Commands that it may send at once."),
+    Setting("JWT_SECRET", "secret", "", "Signs HS256, HS384, HS512 tokens; 32, 48, 64 bytes at least."),
+    Setting("JWT_PUBLIC_KEY", "PEM", "", "Checks RS, PS, ES and EdDSA tokens; `\\n` may stand for a new line."),
+    Setting("JWT_ALGORITHMS", "list", "HS256", "Algorithms that tokens may be signed with."),
+    Setting("JWT_ISSUER", "text", "", "The `iss` that tokens must have."),
+    Setting("JWT_AUDIENCE", "text", "", "The `aud` that tokens must have."),
+    Setting("JWT_MAX_LIFETIME", "seconds", "2592000", "Tokens that live longer are refused; revocations last so long."),
+    Setting("TICKET_SECRET", "secret", "", "Signs tickets; 32 bytes at least. Default: derived from `JWT_SECRET`."),
+    Setting("API_KEYS", "list", "", "`key:tenant` pairs for the HTTP API; a key has 32 bytes at least."),
+    Setting("LOGS_MAX", "integer", "100000", "Log records kept of a tenant."),
+    Setting("LOGS_TTL", "seconds", "604800", "How long they are kept."),
+    Setting("RUNS_TTL", "seconds", "86400", "How long the state of a run is kept after its last event."),
+    Setting("RECOVERY_WINDOW", "seconds", "600", "How long after a disconnection a client gets what it missed."),
+    Setting("RECOVERY_MAX_EVENTS", "integer", "10000", "Events kept for that, of a tenant and namespace."),
+    Setting("RECOVERY_MAX_BYTES", "bytes", "67108864", "Their size at most."),
+)
+# fmt: on
+DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
+
+
+def table() -> str:
+    """Return the table of all settings in Markdown."""
+    rows = ["| Setting | Type | Default | Meaning |", "|---|---|---|---|"]
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else "–"
+        rows.append(f"| `{setting.name}` | {setting.type} | {default} | {setting.meaning} |")
+    return "\n".join(rows)
