@@ -6,6 +6,7 @@ subscriptions once its connection breaks.
 
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -98,13 +99,14 @@ class Listener:
         last_heard = time.monotonic()
         self._wake.set()
         while True:
-            if not self._wake.wait(timeout=1.0) and time.monotonic() - last_heard > SILENCE_SECONDS:
-                raise redis.ConnectionError(f"heard nothing for {SILENCE_SECONDS:.0f} s")
+            self._wake.wait(timeout=1.0)
             self._wake.clear()
             self._ask(connection, socket)
             try:
                 chunk = socket.recv(_CHUNK)
-            except (BlockingIOError, TimeoutError):
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+                if time.monotonic() - last_heard > SILENCE_SECONDS:
+                    raise redis.ConnectionError(f"heard nothing for {SILENCE_SECONDS:.0f} s") from None
                 continue
             if not chunk:
                 raise redis.ConnectionError("closed by Redis")

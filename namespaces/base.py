@@ -99,6 +99,8 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         if client is None:
             return
         try:
+            if not self.desk.clients.spend(client):
+                raise RateLimited("Too many commands; wait a moment")
             message, attribute, answer = self._command(event)
             value = getattr(self, attribute)(client, self._read(client, event, message, args))
             self._answer(reply, answer, value)
@@ -122,8 +124,6 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
             raise UnknownEvent(f"{event[:128]} is not a command of {self.namespace}") from None
 
     def _read(self, client: Client, event: str, message: Any, args: list[Any]) -> Any:
-        if not self.desk.clients.spend(client):
-            raise RateLimited("Too many commands; wait a moment")
         if client.principal.expired(time.time()) and message is not AuthRefresh:
             raise TokenExpired("The token has ended")
         if len(args) > 1:

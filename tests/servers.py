@@ -61,13 +61,13 @@ class RedisServer:
             pytest.skip("redis-server is missing")
         self.binary, self.port = found, free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="mf-redis-"))
+        self.options = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes", "save": ""}
         self.process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
     def start(self) -> None:
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes", "save": ""}
-        command = [self.binary] + [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        command = [self.binary] + [part for name, value in self.options.items() for part in (f"--{name}", str(value))]
         with open(self.directory / "redis.out", "ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
         with self.client() as client:

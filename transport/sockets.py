@@ -109,12 +109,13 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         if sid is None:
             raise ValueError("CONNECT to a namespace that this connection is in already")
         gate = None if namespace in self._open_namespaces else self.gate
+        environ = self.environ[eio_sid]
         admitted = accepted = False
         try:
             if gate is not None:
-                gate.admit(eio_sid, sid, namespace, self.environ[eio_sid], data)
+                gate.admit(eio_sid, sid, namespace, environ, data)
                 admitted = True
-            refusal = self._call_connect_handler(eio_sid, sid, namespace, data)
+            refusal = self._call_connect_handler(environ, sid, namespace, data)
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
@@ -138,9 +139,8 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
                 if admitted and gate is not None:
                     gate.left(sid, namespace)
 
-    def _call_connect_handler(self, eio_sid: str, sid: str, namespace: str, data: Any) -> Any:
+    def _call_connect_handler(self, environ: dict[str, Any], sid: str, namespace: str, data: Any) -> Any:
         """Return None where the namespace accepts, else the payload of CONNECT_ERROR."""
-        environ = self.environ[eio_sid]
         try:
             try:
                 success = self._trigger_event("connect", namespace, sid, environ, data or None)
