@@ -43,7 +43,11 @@ class Repeat:
             return None
         if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
             raise InvalidPayload(f"An idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters", "$.idempotencyKey")
-        return cls(*(hashlib.sha256(text.encode()).hexdigest() for text in (key, dumps(request))))
+        try:
+            texts = (key, dumps(request))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidPayload(f"Expected what JSON can say: {error}") from None
+        return cls(*(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts))
 
 
 @dataclass(frozen=True, slots=True)

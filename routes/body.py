@@ -54,7 +54,7 @@ def _bytes(limit: int) -> bytes:
     except RequestEntityTooLarge:
         body = None
     except ClientDisconnected:
-        raise Malformed("The body ended early") from None
+        raise Malformed("The body could not be read to its end") from None
     if body is None or len(body) > limit:
         raise TooLarge(f"A body is at most {limit} bytes here", limit=limit)
     return body

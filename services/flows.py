@@ -23,6 +23,7 @@ from protocol.flows import (
 )
 from protocol.ids import check_id
 from protocol.times import iso, now_ms
+from services.batch import of_batch
 from services.feeds import Feeds
 from stores.runs import RunStore
 
@@ -92,11 +93,12 @@ class Flows:
         principal.require("flows:write")
         tenant, timestamp = principal.tenant, iso(self._clock_ms())
         written = []
-        for event in events:
-            if event.node_id is not None:
-                check_id(event.node_id, "$.nodeId")
-            payload, error = payload_pieces(tenant, flow_id, run_id, event, timestamp)
-            written.append((event, timestamp, payload, error))
+        for number, event in enumerate(events):
+            with of_batch(number, len(events)):
+                if event.node_id is not None:
+                    check_id(event.node_id, "$.nodeId")
+                payload, error = payload_pieces(tenant, flow_id, run_id, event, timestamp)
+                written.append((event, timestamp, payload, error))
         return self._publisher.publish(
             tenant,
             NAMESPACE,

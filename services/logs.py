@@ -25,6 +25,7 @@ from protocol.logs import (
     Unsubscribed,
 )
 from protocol.wire_json import dumps
+from services.batch import of_batch
 from services.feeds import Feeds
 from stores.log_query import LogQuery
 from stores.logs import LogStore
@@ -78,7 +79,10 @@ class Logs:
         """Publish records, all or none. Raises Forbidden without `logs:write`, TooLarge, Conflict, Unavailable."""
         principal.require("logs:write")
         tenant = principal.tenant
-        drafts = [LogDraft.of(tenant, record) for record in records]
+        drafts = []
+        for number, record in enumerate(records):
+            with of_batch(number, len(records)):
+                drafts.append(LogDraft.of(tenant, record))
         return self._publisher.publish(
             tenant,
             NAMESPACE,
