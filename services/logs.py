@@ -1,6 +1,7 @@
 """Log records: publish them, read them back, follow them live, clear them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import UNSET, Raw
@@ -9,7 +10,7 @@ from auth.principal import Principal
 from fanout.publisher import Publisher, Repeat
 from fanout.rooms import feed_audience, feed_room, tenant_room
 from protocol.envelope import Event, Header, Policy, Published, event_pieces
-from protocol.errors import InvalidPayload
+from protocol.errors import InvalidPayload, Unavailable
 from protocol.ids import check_id
 from protocol.logs import (
     LEVELS,
@@ -28,7 +29,7 @@ from protocol.wire_json import dumps
 from services.batch import of_batch
 from services.feeds import Feeds
 from stores.log_query import LogQuery
-from stores.logs import LogStore
+from stores.logs import PURGE_SLICE, LogStore
 
 NAMESPACE = "/logs"
 
@@ -83,7 +84,7 @@ class Logs:
         for number, record in enumerate(records):
             with of_batch(number, len(records)):
                 drafts.append(LogDraft.of(tenant, record))
-        return self._publisher.publish(
+        published = self._publisher.publish(
             tenant,
             NAMESPACE,
             [
@@ -99,6 +100,11 @@ class Logs:
             self._store.append_change(tenant, drafts),
             Repeat.of(idempotency_key, NAMESPACE, records),
         )
+        if len(records) > PURGE_SLICE:
+            # One append of a full log removes so many; the rest is hidden until this, or until later appends.
+            with suppress(Unavailable):
+                self._store.purge(tenant)
+        return published
 
     def read(self, principal: Principal, command: LogHistory | FilterLogs) -> LogsPage:
         """Return a page, newest last. Raises Forbidden without `logs:read`, InvalidPayload, Unavailable."""
@@ -133,7 +139,8 @@ class Logs:
             ],
             self._store.clear_change(tenant, flow_id=command.flow_id, run_id=command.run_id, log_id=command.log_id),
         )
-        self._store.purge(tenant)
+        with suppress(Unavailable):
+            self._store.purge(tenant)
         return Cleared(
             deleted=int(published.inserts[0][0]), flow_id=told.flow_id, run_id=told.run_id, log_id=told.log_id
         )

@@ -1,0 +1,184 @@
+"""What the log store costs: `python bench/logs.py [redis-server]` fills a tenant to its cap and times each operation.
+
+The server is its own, on a socket in a temporary folder, its append-only file on. `longest` is Redis's own figure for
+the longest script (SLOWLOG; 0 is less than 0.1 ms, since logging every command of a script would double its time).
+CPU is user and system time of this process and of the server, for one whole operation. All in milliseconds.
+"""
+
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from protocol.logs import LEVELS, LogDraft, NewLog
+from protocol.scripts import Arg, Change, Keys, Script
+from stores.client import RedisClient, connect
+from stores.log_query import LogQuery
+from stores.logs import LogStore
+
+TENANT = "acme"
+RECORDS = 100_000
+BATCH = 1_000
+# Runs the change as a publish does, without numbering or announcing: what is measured is the store's part.
+DRIVER = """
+local at, out = 2, {}
+for event = 1, tonumber(ARGV[1]) do
+  local args, count = {}, tonumber(ARGV[at])
+  for i = 1, count do args[i] = ARGV[at + i] end
+  at = at + count + 1
+  local texts, code = change(KEYS, args)
+  if not texts then return redis.error_reply('REFUSED ' .. code) end
+  out[event] = texts
+end
+return out
+"""
+
+
+class Bench:
+    def __init__(self, folder: str, binary: str) -> None:
+        path = f"{folder}/redis.sock"
+        options = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", folder, "--daemonize", "no"]
+        options += ["--appendonly", "yes", "--slowlog-log-slower-than", "100", "--slowlog-max-len", "5000"]
+        with open(f"{folder}/redis.log", "wb") as log:
+            self.server = subprocess.Popen([binary, *options], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.client = RedisClient(connect(f"unix://{path}"))
+        self.store = LogStore(self.client, Keys("bench"), max_records=RECORDS)
+        self.random = random.Random(1)
+
+    def draft(self, run: str | None = None) -> LogDraft:
+        roll = self.random.random()
+        flow = self.random.randrange(50)
+        words = self.random.choice(
+            ("Fetched %d rows from warehouse", "Retrying request, attempt %d", "Step done in %d ms")
+        )
+        log = NewLog(
+            log_level=LEVELS[0 if roll < 0.2 and flow % 2 else 1 if roll < 0.94 else 2 if roll < 0.99 else 3],
+            message=words % self.random.randrange(10_000),
+            # Half of all is one flow's, which makes a clear of 50,000.
+            flow_id="flow-0" if run or flow % 2 == 0 else f"flow-{flow}",
+            run_id=run or f"run-{self.random.randrange(500)}",
+            node_id=f"node-{self.random.randrange(20)}",
+            metadata={"attempt": 1, "durationMs": self.random.randrange(9999), "host": "worker-7", "tags": []},
+        )
+        return LogDraft.of(TENANT, log)
+
+    def change(self, change: Change) -> object:
+        args: list[Arg] = [len(change.args)]
+        for event in change.args:
+            args += [len(event), *event]
+        return self.client.run(Script(change.lua + DRIVER), change.keys, args)
+
+    def server_seconds(self) -> float:
+        fields = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def runs(self) -> float:
+        """Return how many scripts the server has run."""
+        calls = self.client.command("INFO", "commandstats")
+        return sum(
+            float(calls[f"cmdstat_{name}"]["calls"]) for name in ("eval", "evalsha") if f"cmdstat_{name}" in calls
+        )
+
+    def measure(self, name: str, act: Callable[[], object], times: int = 20) -> None:
+        if times > 1:
+            act()
+        self.client.command("SLOWLOG", "RESET")
+        scripts = self.runs()
+        before, server, wall = resource.getrusage(resource.RUSAGE_SELF), self.server_seconds(), time.perf_counter()
+        for _ in range(times):
+            result = act()
+        elapsed = (time.perf_counter() - wall) / times * 1000
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        ours = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / times * 1000
+        theirs = (self.server_seconds() - server) / times * 1000
+        slow = sorted(e[2] for e in self.client.command("SLOWLOG", "GET", 5000) if e[3][0][:4] == b"EVAL") or [0]
+        scripts = (self.runs() - scripts) / times
+        print(
+            f"{name:34} {ours:8.2f} {theirs:8.2f} {ours + theirs:8.2f} {elapsed:8.2f} {scripts:8.1f}"
+            f" {slow[len(slow) // 2] / 1000:8.2f} {slow[-1] / 1000:8.2f}  {result}",
+            flush=True,
+        )
+
+    def page(self, name: str, **criteria: object) -> None:
+        def act() -> str:
+            page = self.store.page(TENANT, LogQuery(**criteria))  # type: ignore[arg-type]
+            return f"{len(page.records)} records{', more' if page.next_cursor else ''}"
+
+        self.measure(name, act)
+
+    def append(self, count: int, times: int, run: str | None = None) -> None:
+        batches = iter([[self.draft(run) for _ in range(count)] for _ in range(times + 1)])
+
+        def act() -> str:
+            return f"{len(self.change(self.store.append_change(TENANT, next(batches))))} stored"  # type: ignore[arg-type]
+
+        self.measure(f"append {count:,}{' of one run' if run else ''}", act, times)
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        moments = []
+        for _ in range(RECORDS // BATCH):
+            self.change(self.store.append_change(TENANT, [self.draft() for _ in range(BATCH)]))
+            moments.append(time.time_ns() // 1_000_000)
+        facts = self.client.command("INFO")
+        took = time.perf_counter() - started
+        print(f"Redis {facts['redis_version']}: {RECORDS:,} records in {took:.1f} s, {facts['used_memory_human']}")
+        names = ("python", "redis", "CPU", "wall", "scripts", "median", "longest")
+        print(f"{'ms':34} " + " ".join(f"{name:>8}" for name in names))
+        self.page("page of the tenant")
+        self.page("page by flow", flow="flow-1")
+        self.page("page by run", run="run-7")
+        self.page("page by node", node="node-3")
+        self.page("page by level (1 %)", levels=frozenset({"error"}))
+        self.page("page by minLevel (90 %)", levels=frozenset({"info", "warn", "error"}))
+        self.page("page by minLevel (6 %)", levels=frozenset({"warn", "error"}))
+        self.page("page by time", from_ms=moments[20], to_ms=moments[60])
+        self.page("page by flow, node", flow="flow-0", node="node-3")
+        self.page("page by flow, level", flow="flow-1", levels=frozenset({"error"}))
+        self.page("page by half and 10 %, disjoint", flow="flow-0", levels=frozenset({"debug"}))
+        self.page("page by half, 1 %, run, time", flow="flow-0", run="run-7", to_ms=moments[60])
+        self.page("page by node, level (sparse)", node="node-3", levels=frozenset({"error"}))
+        self.page("page by flow, last page", flow="flow-0", before=f"{moments[1]}-900")
+        self.page("page of 1,000", limit=1000)
+        self.page("search, frequent", search="ATTEMPT 9")
+        self.page("search, rare", search="attempt 9999")
+        self.page("search, no match", search="nowhere to be found")
+        self.page("search, no match, not ASCII", search="größe")
+        self.append(1, 200)
+        self.append(BATCH, 10)
+        self.measure("purge after 11 batches", lambda: self.store.purge(TENANT), 1)
+        self.append(BATCH, 10, run="run-1001")
+        self.store.purge(TENANT)
+        half = self.store.clear_change(TENANT, flow_id="flow-0")
+        self.measure("clear of 50,000", lambda: self.change(half), 1)
+        self.page("page of the tenant, before purge")
+        self.append(1, 20)
+        self.measure("purge of it", lambda: self.store.purge(TENANT), 1)
+        self.page("page of the tenant, after purge")
+        self.append(BATCH, 10)
+
+
+def main() -> None:
+    binary = sys.argv[1] if len(sys.argv) > 1 else "redis-server"
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(folder, binary)
+        try:
+            bench.run()
+        finally:
+            bench.client.close()
+            bench.server.terminate()
+            bench.server.wait(10)
+
+
+if __name__ == "__main__":
+    main()
