@@ -2,8 +2,8 @@
 -- KEYS: head, log, idempotency record, then the change's own.
 -- ARGV: channel, epoch to begin if one must, now (ms), window (ms), most events, most bytes, life of the head (ms),
 --       digest of the request ('' without idempotency key), life of the idempotency record (ms), number of events;
---       then for each event: header, number of pieces, the pieces, number of change arguments, the arguments.
--- Reply: {'ok' | 'repeated', epoch, first number, inserts of each event} or {'refused', code, texts...}.
+--       then for each event: header, '1' if volatile, number of pieces, the pieces, number of change arguments, these.
+-- Reply: {'ok' | 'repeated', offset of each event, inserts of each event} or {'refused', code, text, more texts}.
 local head, log, record = KEYS[1], KEYS[2], KEYS[3]
 local channel, fresh_epoch, now, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local most_events, most_bytes, head_life = ARGV[5], tonumber(ARGV[6]), ARGV[7]
@@ -16,7 +16,7 @@ if digest ~= '' then
     reply[1] = 'repeated'
     return reply
   elseif earlier[1] then
-    return {'refused', 'conflict', 'This Idempotency-Key was used for another request'}
+    return {'refused', 'conflict', 'This Idempotency-Key was used for another request', {}}
   end
 end
 
@@ -28,19 +28,19 @@ for i = 4, #KEYS do change_keys[i - 3] = KEYS[i] end
 -- Read every event, and let the change act on each, before anything is numbered.
 local events, at = {}, 11
 for i = 1, count do
-  local header, pieces = ARGV[at], tonumber(ARGV[at + 1])
-  local first_piece = at + 2
+  local header, volatile, pieces = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  local first_piece = at + 3
   local argument_count = tonumber(ARGV[first_piece + pieces])
   local args = {}
   for j = 1, argument_count do args[j] = ARGV[first_piece + pieces + j] end
-  local inserts, code, text = change(change_keys, args)
-  if not inserts then return {'refused', code, text} end
+  local inserts, code, text, more = change(change_keys, args)
+  if not inserts then return {'refused', code, text, more or {}} end
   local payload = {ARGV[first_piece]}
   for j = 2, pieces do
     payload[#payload + 1] = inserts[j - 1]
     payload[#payload + 1] = ARGV[first_piece + j - 1]
   end
-  events[i] = {header .. '\n' .. table.concat(payload), inserts}
+  events[i] = {header .. '\n' .. table.concat(payload), inserts, volatile}
   at = first_piece + pieces + argument_count + 1
 end
 
@@ -58,14 +58,18 @@ elseif state[3] ~= run_id then
   epoch = fresh_epoch
 end
 
-local all_inserts = {}
+local all_inserts, offsets = {}, {}
 for i = 1, count do
-  number = number + 1
-  local offset = epoch .. '-' .. string.format('%.0f', number)
-  local message = offset .. '\n' .. events[i][1]
-  bytes = bytes + #message
-  redis.call('XADD', log, string.format('%.0f', number) .. '-0', 'm', message, 't', now,
-    'b', string.format('%.0f', bytes))
+  local message = '-\n' .. events[i][1]
+  offsets[i] = '-'
+  if not events[i][3] then
+    number = number + 1
+    local text = string.format('%.0f', number)
+    offsets[i] = epoch .. '-' .. text
+    message = offsets[i] .. '\n' .. events[i][1]
+    bytes = bytes + #message
+    redis.call('XADD', log, text .. '-0', 'm', message, 't', now, 'b', string.format('%.0f', bytes))
+  end
   redis.call('PUBLISH', channel, message)
   all_inserts[i] = events[i][2]
 end
@@ -91,7 +95,7 @@ while true do
   if drop < 32 or bytes - tonumber(oldest[32][2][6]) <= most_bytes then break end
 end
 
-local reply = {'ok', epoch, string.format('%.0f', number - count + 1), all_inserts}
+local reply = {'ok', offsets, all_inserts}
 if digest ~= '' then
   redis.call('HSET', record, 'digest', digest, 'reply', cmsgpack.pack(reply))
   redis.call('PEXPIRE', record, record_life)

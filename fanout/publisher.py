@@ -97,13 +97,13 @@ class Publisher:
 
         `repeat` makes a second call with the same key the first one's answer. Raises Unavailable within 2 s (then the
         outcome is unknown: all or nothing), TooLarge, Conflict for a key that was used for another request, and
-        what the change refuses.
+        what the change refuses, with the further texts that it gave in `texts`.
         """
         _check_sizes(events)
         batch: list[Arg] = []
         arguments = change.args if change else [()] * len(events)
         for event, own in zip(events, arguments, strict=True):
-            batch += (dumps(event.header), len(event.pieces), *event.pieces, len(own), *own)
+            batch += (dumps(event.header), int(event.volatile), len(event.pieces), *event.pieces, len(own), *own)
         record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
         keys = [self.head_key(tenant, namespace), self._keys.of(tenant, "log", namespace), record]
         reply = self._redis.run(
@@ -138,6 +138,8 @@ def plain_event(rooms: tuple[str, ...], name: str, payload: Any) -> Event:
 
 
 def _check_sizes(events: Sequence[Event]) -> None:
+    if not events:
+        raise InvalidPayload("Expected at least one event")
     sizes = [event.size for event in events]
     if max(sizes) > MAX_EVENT_BYTES:
         raise TooLarge(f"An event is at most {MAX_EVENT_BYTES} bytes of JSON")
@@ -148,10 +150,10 @@ def _check_sizes(events: Sequence[Event]) -> None:
 def _published(reply: list[Any], events: Sequence[Event]) -> Published:
     status = reply[0].decode()
     if status == "refused":
-        code, text = (part.decode() for part in reply[1:3])
-        raise _refusals[code](text)
-    epoch, first = reply[1].decode(), int(reply[2])
-    inserts = tuple(tuple(text.decode() for text in texts) for texts in reply[3])
-    offsets = tuple(str(Offset(epoch, first + i)) for i in range(len(inserts)))
+        refusal = _refusals[reply[1].decode()](reply[2].decode())
+        refusal.texts = tuple(reply[3])
+        raise refusal
+    offsets = tuple(offset.decode() for offset in reply[1])
+    inserts = tuple(tuple(text.decode() for text in texts) for texts in reply[2])
     texts = tuple(event.filled(own) for event, own in zip(events, inserts, strict=True))
     return Published(offsets, inserts, texts, status == "repeated")

@@ -86,6 +86,9 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
     def joined(self, client: Client) -> None:
         """Enter the rooms of a newly connected client; its tenant's own is entered already."""
 
+    def left(self, client: Client) -> None:
+        """Let go of what a client held that is gone; its rooms are left already."""
+
     @handles(AuthRefresh)
     def auth_refresh(self, client: Client, command: AuthRefresh) -> AuthRefreshed:
         principal = self.desk.refresh(client, command.token)

@@ -4,6 +4,7 @@ What can't be settled now (Redis silent, the tenant's channel not heard yet) is 
 take a refusal as final.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,10 +13,12 @@ from auth.principal import Principal
 from fanout.rooms import tenant_room
 from namespaces.base import Namespace
 from namespaces.clients import Client, Clients
-from protocol.errors import Unavailable
+from protocol.errors import RealtimeError, Unavailable
 from protocol.session import AuthExpiring
 from protocol.times import iso
 from services.access import Access
+
+_log = logging.getLogger("mintflow.gate")
 
 
 class Rooms(Protocol):
@@ -93,8 +96,16 @@ class Gate:
     def left(self, sid: str, namespace: str) -> None:
         """Forget a client."""
         client = self.clients.remove(sid, namespace)
-        if client is not None:
-            self._ears.close(client.principal.tenant, namespace)
+        if client is None:
+            return
+        self._ears.close(client.principal.tenant, namespace)
+        handler = self._handler_of(namespace)
+        if isinstance(handler, Namespace):
+            try:
+                handler.left(client)
+            except RealtimeError as error:
+                # What a client held has a TTL, for nodes that are killed; it serves here too.
+                _log.warning("%s could not let go of a client: %s", namespace, error)
 
     def answered(self, sid: str, namespace: str) -> None:
         """Let live events follow the answer that they waited for."""

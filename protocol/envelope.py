@@ -51,11 +51,13 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 class Event:
     """One event to publish.
 
-    `pieces` joined with the texts that the change returns are the JSON text of `[name, payload]`.
+    `pieces` joined with the texts that the change returns are the JSON text of `[name, payload]`. A volatile event has
+    no number and is in no log, but keeps its place between those that have.
     """
 
     header: Header
     pieces: tuple[str, ...]
+    volatile: bool = False
 
     @property
     def size(self) -> int:
@@ -69,7 +71,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish wrote: the offsets of its events, the texts that its change gave to each, and their JSON.
+    """What a publish wrote: the offsets of its events ("-" for volatile ones), the change's texts, and their JSON.
 
     `repeated` says that an earlier call with the same idempotency key wrote it; times in `texts` may then be later
     than those that were published.

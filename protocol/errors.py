@@ -8,6 +8,8 @@ class RealtimeError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    # What a change that refused gave along, for the service that knows what it means; never sent as it is.
+    texts: tuple[bytes, ...] = ()
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)

@@ -31,7 +31,7 @@ class Change:
 
     `lua` defines `local function change(keys, args)`. It is called once for each event, before that event is
     numbered, with `args[i]` of the event and the same `keys` each time. It returns a list of texts, one for each
-    gap between the pieces of the event's payload; or `nil, code, text…` to refuse. Only the change of a single
+    gap between the pieces of the event's payload; or `nil, code, text, {more…}` to refuse. Only the change of a single
     event may refuse, and only before its first write, since a script does not roll back.
     """
 
