@@ -120,10 +120,13 @@ class Channels:
         channel.clients += 1
         control.clients += 1
         deadline = time.monotonic() + OPEN_SECONDS
-        for ready in (control.ready, channel.ready):
-            if not ready.wait(max(0.0, deadline - time.monotonic())):
-                self.close(tenant, namespace)
-                raise Unavailable("This node can't hear the tenant's events at the moment")
+        try:
+            for ready in (control.ready, channel.ready):
+                if not ready.wait(max(0.0, deadline - time.monotonic())):
+                    raise Unavailable("This node can't hear the tenant's events at the moment")
+        except BaseException:
+            self.close(tenant, namespace)
+            raise
 
     def close(self, tenant: str, namespace: str) -> None:
         """Let go of a channel for one client."""

@@ -40,6 +40,7 @@ class Listener:
         self._heard = heard
         self._confirmed = confirmed
         self._wanted: set[str] = set()
+        self._left: set[str] = set()
         self._asked: set[str] = set()
         self._wake = Event()
         self._owner: gevent.Greenlet[..., None] | None = None
@@ -63,6 +64,7 @@ class Listener:
     def leave(self, channel: str) -> None:
         """Unsubscribe from a channel."""
         self._wanted.discard(channel)
+        self._left.add(channel)
         self._wake.set()
 
     def _run(self) -> None:
@@ -119,13 +121,17 @@ class Listener:
             gevent.sleep(0)
 
     def _ask(self, connection: Any, socket: Any) -> None:
-        for verb, channels in (("SUBSCRIBE", self._wanted - self._asked), ("UNSUBSCRIBE", self._asked - self._wanted)):
+        # A channel that was left and is wanted again is subscribed anew: someone waits for its confirmation.
+        left, self._left = self._asked & self._left, set()
+        self._asked -= left
+        new = self._wanted - self._asked
+        self._asked |= new
+        for verb, channels in (("UNSUBSCRIBE", left), ("SUBSCRIBE", new)):
             for group in _groups(sorted(channels)):
                 socket.settimeout(1.0)
                 for packed in connection.pack_command(verb, *group):
                     socket.sendall(packed)
                 socket.settimeout(0)
-        self._asked = set(self._wanted)
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.HiredisError):

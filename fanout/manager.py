@@ -23,25 +23,38 @@ MAX_HELD = 1000
 # Events that a connect handler emits before the client is told that it is connected.
 MAX_EARLY = 100
 
+# What another process may ask for besides an emit, and the fields that must be texts then.
+_FOREIGN_FIELDS = {
+    "disconnect": ("namespace", "sid"),
+    "close_room": ("namespace", "room"),
+    "enter_room": ("namespace", "sid", "room"),
+    "leave_room": ("namespace", "sid", "room"),
+}
+
 _log = logging.getLogger("mintflow.manager")
 
 
 @dataclass(slots=True)
 class _Hold:
-    """What keeps history and live apart for one client: events of `room` up to `history_end` were told by an answer.
+    """What keeps history and live apart for one client: `told` says, by room, up to which number an answer told.
 
-    While the history is read, events wait. Released, the hold stays until this node has passed `history_end`, since
-    the history may be ahead of what the node has heard.
+    While a history is read, events wait. Released, the hold stays until this node has passed all that was told, since
+    a history may be ahead of what the node has heard.
     """
 
     room: str
-    history_end: int = 0
     waiting: list[tuple[Announcement, engine.Packet]] | None = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+    lost: bool = False
     overflowed: bool = False
 
-    def told(self, announcement: Announcement) -> bool:
+    def was_told(self, announcement: Announcement) -> bool:
+        offset, rooms = announcement.offset, announcement.header.rooms
+        return offset is not None and any(offset.number <= self.told.get(room, 0) for room in rooms)
+
+    def is_passed(self, announcement: Announcement) -> bool:
         offset = announcement.offset
-        return offset is not None and offset.number <= self.history_end and self.room in announcement.header.rooms
+        return offset is not None and offset.number >= max(self.told.values(), default=0)
 
 
 class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
@@ -84,9 +97,9 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
                 else:
                     hold.overflowed = True
             else:
-                if not hold.told(announcement):
+                if not hold.was_told(announcement):
                     self.server._send_eio_packet(eio_sid, packet)
-                if announcement.offset is not None and announcement.offset.number >= hold.history_end:
+                if hold.is_passed(announcement):
                     del self._holds[namespace, sid]
 
     def enter(self, sid: str, namespace: str, room: str) -> None:
@@ -100,13 +113,16 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
     def hold(self, sid: str, namespace: str, room: str) -> None:
         """Enter `room`, and keep what arrives for `sid` until `release`: its history is about to be read."""
         self.enter(sid, namespace, room)
-        self._holds[namespace, sid] = _Hold(room)
+        hold = self._holds.setdefault((namespace, sid), _Hold(room))
+        hold.room, hold.lost = room, False
+        if hold.waiting is None:
+            hold.waiting = []
 
     def set_history_end(self, sid: str, namespace: str, number: int) -> None:
         """Say up to which number the history that was read tells of the held room's events."""
         hold = self._holds.get((namespace, sid))
-        if hold is not None:
-            hold.history_end = number
+        if hold is not None and not hold.lost:
+            hold.told[hold.room] = number
 
     def release(self, sid: str, namespace: str) -> None:
         """Send what was kept, now that the answer with the history is sent; does nothing without a hold."""
@@ -117,13 +133,13 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         if eio_sid is None:
             return
+        passed = not hold.told
         for announcement, packet in waiting:
-            if not hold.told(announcement):
+            if not hold.was_told(announcement):
                 self.server._send_eio_packet(eio_sid, packet)
-            if announcement.offset is not None and announcement.offset.number >= hold.history_end:
-                self._holds.pop((namespace, sid), None)
-        if hold.history_end == 0:
-            self._holds.pop((namespace, sid), None)
+            passed = passed or hold.is_passed(announcement)
+        if passed:
+            del self._holds[namespace, sid]
         if hold.overflowed:
             self.send_to(sid, namespace, "resync", {"reason": "gap"})
 
@@ -131,8 +147,11 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
         for sid in list(self.recipients(namespace, tenant_room(tenant))):
             hold = self._holds.get((namespace, sid))
-            if hold is not None and hold.waiting is None:
-                del self._holds[namespace, sid]
+            if hold is not None:
+                # What a history told of the old numbering says nothing of the new one's events.
+                hold.told, hold.lost = {}, True
+                if hold.waiting is None:
+                    del self._holds[namespace, sid]
             self.send_to(sid, namespace, "resync", {"reason": reason})
 
     def send_to(self, sid: str, namespace: str, event: str, payload: Any) -> None:
@@ -194,7 +213,9 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
                 self._handle_emit(message, heard=True)
             elif method == "callback":
                 self._handle_callback(message)
-            elif not own and method in ("disconnect", "close_room", "enter_room", "leave_room"):
+            elif not own and method in _FOREIGN_FIELDS:
+                if not all(isinstance(message.get(field), str) for field in _FOREIGN_FIELDS[method]):
+                    raise ValueError(f"{method} of a strange form")
                 if method != "disconnect" and message["namespace"] in self._tenant_only:
                     self.dropped["unaddressed"] += 1
                     return

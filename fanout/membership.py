@@ -34,6 +34,7 @@ class Membership(BaseManager):  # type: ignore[misc]
         self._rooms_of: dict[tuple[str, str], set[str]] = {}
         self._connecting: set[tuple[str, str]] = set()
         self._leaving: set[tuple[str, str]] = set()
+        self._ack_ids = itertools.count(1)
         self._ack_deadlines: dict[tuple[str, int], float] = {}
 
     def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
@@ -133,16 +134,14 @@ class Membership(BaseManager):  # type: ignore[misc]
                 yield sid, eio_sid
 
     def _generate_ack_id(self, sid: str, callback: Callable[..., None]) -> int:
-        waiting = self.callbacks.setdefault(sid, {0: itertools.count(1)})
-        ack_id: int = next(waiting[0])
-        waiting[ack_id] = callback
+        # One count for all: an id that was forgotten must never come to mean a later question.
+        ack_id = next(self._ack_ids)
+        self.callbacks.setdefault(sid, {})[ack_id] = callback
         self._ack_deadlines[sid, ack_id] = time.monotonic() + ACK_SECONDS
         return ack_id
 
     def trigger_callback(self, sid: str, id: int, data: list[Any]) -> None:
-        # Id 0 is the library's counter, not a callback: an ack that names it must not reach it.
-        callback = self.callbacks.get(sid, {}).pop(id, None) if id else None
-        self._ack_deadlines.pop((sid, id), None)
+        callback = self._forget_ack(sid, id)
         if callback is not None:
             callback(*data)
 
@@ -151,12 +150,16 @@ class Membership(BaseManager):  # type: ignore[misc]
         now = time.monotonic()
         late = [place for place, deadline in self._ack_deadlines.items() if deadline < now]
         for sid, ack_id in late:
-            del self._ack_deadlines[sid, ack_id]
-            waiting = self.callbacks.get(sid, {})
-            waiting.pop(ack_id, None)
-            if len(waiting) == 1:
-                del self.callbacks[sid]
+            self._forget_ack(sid, ack_id)
         return len(late)
+
+    def _forget_ack(self, sid: str, ack_id: int) -> Callable[..., None] | None:
+        self._ack_deadlines.pop((sid, ack_id), None)
+        waiting = self.callbacks.get(sid, {})
+        callback: Callable[..., None] | None = waiting.pop(ack_id, None)
+        if not waiting:
+            self.callbacks.pop(sid, None)
+        return callback
 
     def _drop(self, sid: str, namespace: str, room: str | None) -> None:
         table = self.rooms.get(namespace)

@@ -21,6 +21,7 @@ class Order:
     position: Offset | None = None
     lost: str | None = None
     aligned: bool = False
+    _known: bool = False
     _early: list[Announcement] = field(default_factory=list)
 
     def hold(self) -> None:
@@ -33,11 +34,16 @@ class Order:
 
         `ended` is where the epoch before the head's ended. A first alignment misses nothing: nobody listened yet.
         """
-        if self.position is not None and not _continues(self.position, head, ended):
-            self.lost = "gap"
-        self.position = head
-        self.aligned = True
+        if self.aligned and _is_behind(head, self.position):
+            # Two subscriptions in quick succession: this head was read before what has been heard since.
+            return
         early, self._early = self._early, []
+        first = next((announcement.offset for announcement in early if announcement.offset), None)
+        if not (self._known and first is not None and first.number == _next(self.position)):
+            if self._known and not _continues(self.position, head, ended):
+                self.lost = "gap"
+            self.position = head
+        self.aligned = self._known = True
         for announcement in early:
             yield from self.accept(announcement)
 
@@ -54,16 +60,24 @@ class Order:
             here = self.position
             if here is not None and offset.epoch == here.epoch and offset.number <= here.number:
                 return
-            if offset.number != (here.number if here else 0) + 1:
+            if offset.number != _next(here):
                 self.lost = "gap" if here is None or offset.epoch == here.epoch else "epoch"
             self.position = offset
         yield announcement
 
 
-def _continues(here: Offset, head: Offset | None, ended: Offset | None) -> bool:
+def _next(here: Offset | None) -> int:
+    return (here.number if here else 0) + 1
+
+
+def _is_behind(head: Offset | None, here: Offset | None) -> bool:
+    return here is not None and (head is None or (head.epoch == here.epoch and head.number < here.number))
+
+
+def _continues(here: Offset | None, head: Offset | None, ended: Offset | None) -> bool:
     """Tell whether a node at `here` has missed nothing up to `head`."""
-    if head is None:
-        return False
+    if here is None or head is None:
+        return here is head
     if head.epoch == here.epoch:
         return head.number == here.number
     return ended is not None and ended.epoch == here.epoch and ended.number == here.number == head.number

@@ -54,3 +54,13 @@ def feed_audience(tenant: str, flow_id: str | None, run_id: str | None, level: s
     runs = (None, run_id) if run_id is not None else (None,)
     levels = LEVELS[: LEVELS.index(level) + 1]
     return tuple(feed_room(tenant, flow, run, least) for flow in flows for run in runs for least in levels)
+
+
+def workspace_room(tenant: str, workspace_id: str, *, deltas: bool) -> str:
+    """Return the one room of a client in a workspace: it hears of updates as deltas, or as full states."""
+    return f"{tenant}:workspace-{'deltas' if deltas else 'states'}:{workspace_id}"
+
+
+def workspace_audience(tenant: str, workspace_id: str) -> tuple[str, str]:
+    """Return both rooms of a workspace: everyone in it."""
+    return workspace_room(tenant, workspace_id, deltas=False), workspace_room(tenant, workspace_id, deltas=True)

@@ -1,5 +1,6 @@
 """The connection to Redis: URL forms, one second of patience, no retries, and a breaker."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.sentinel import Sentinel
 
 from protocol.errors import Unavailable
@@ -20,6 +21,8 @@ READ_TIMEOUT = 1.0
 # After a timeout, calls fail at once for this long: a hung Redis must not queue up a greenlet for each emit.
 BREAKER_SECONDS = 0.5
 MAX_CONNECTIONS = 256
+# What Redis answers while it can't serve; nothing was written then, since a script is refused before it begins.
+_REFUSES = re.compile(r"\b(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|NOAUTH|WRONGPASS)\b")
 
 
 def connect(url: str) -> "redis.Redis":
@@ -103,17 +106,8 @@ class RedisClient:
         try:
             yield
         except ResponseError as error:
-            # These mean that nothing was written: the script never began. Anything else is a fault of ours.
-            if str(error).split(" ", 1)[0] in (
-                "OOM",
-                "READONLY",
-                "LOADING",
-                "MISCONF",
-                "NOREPLICAS",
-                "MASTERDOWN",
-                "BUSY",
-            ):
-                raise Unavailable(f"Redis refuses writes: {error}") from error
+            if isinstance(error, (OutOfMemoryError, ReadOnlyError)) or _REFUSES.search(str(error)):
+                raise Unavailable(f"Redis refuses this at the moment: {error}") from error
             raise
         except RedisError as error:
             if isinstance(error, redis.TimeoutError):

@@ -11,6 +11,8 @@ local function change(keys, args)
   local held = redis.call('HMGET', run, 'status', 'startedAt', 'nodes')
   local final = held[1] == 'completed' or held[1] == 'failed'
   if not held[1] then
+    -- Of an earlier run by this id, of which Redis has lost the state.
+    redis.call('DEL', kept)
     redis.call('HSET', run, 'status', 'started', 'startedAt', timestamp, 'progress', '0')
   end
   if args[6] ~= '' and not final then redis.call('HSET', run, 'progress', args[6]) end
