@@ -141,6 +141,19 @@ class Node:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
+    @contextlib.contextmanager
+    def accepting_only(self, place: int) -> Iterator[None]:
+        """Pause all workers but one for a moment, so that it alone accepts: left to chance, nearly all go to one."""
+        workers = sorted(self.workers())
+        others = [pid for pid in workers if pid != workers[place % len(workers)]]
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)

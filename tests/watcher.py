@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import requests
 import socketio
 
 from tests.servers import until
@@ -23,7 +24,10 @@ class Watcher:
         self.events: list[tuple[str, str, Any]] = []
         self.errors: list[tuple[str, Any]] = []
         self.disconnected = threading.Event()
-        self.client = socketio.Client(reconnection=options.pop("reconnection", False), **options)
+        self._http = requests.Session()
+        self.client = socketio.Client(
+            reconnection=options.pop("reconnection", False), http_session=self._http, **options
+        )
         for namespace in namespaces:
             self.client.on("*", self._recorder(namespace), namespace=namespace)
             self.client.on("connect_error", self._refused(namespace), namespace=namespace)
@@ -66,12 +70,19 @@ class Watcher:
 
     def wait(self, event: str, count: int = 1, seconds: float = 10.0) -> list[Any]:
         """Wait until an event has come `count` times; return its payloads."""
-        until(lambda: len(self.heard(event)) >= count, seconds, f"{count} x {event}, got {len(self.heard(event))}")
+        try:
+            until(lambda: len(self.heard(event)) >= count, seconds)
+        except AssertionError:
+            raise AssertionError(f"not within {seconds} s: {count} x {event}, got {len(self.heard(event))}") from None
         return self.heard(event)
 
     def close(self) -> None:
         if self.client.connected:
             self.client.disconnect()
         self.client.shutdown()
+        # The library leaves its sockets to the garbage collector where the server closed first.
+        if self.client.eio.ws is not None:
+            self.client.eio.ws.shutdown()
+        self._http.close()
 
     stop = close

@@ -219,7 +219,7 @@ def test_packets_that_could_not_be_written_end_the_session() -> None:
 
 
 def test_a_session_without_pongs_ends_while_it_polls() -> None:
-    with serving(ping_interval=0.05, ping_timeout=0.1) as node, node.connect() as http:
+    with serving(ping_interval=0.05, ping_timeout=0.6) as node, node.connect() as http:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         assert http.get(target).body == b"2"
         http.send("GET", target)
