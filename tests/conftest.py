@@ -1,0 +1,84 @@
+"""Fixtures of all tests: one Redis a session, keys of a test's own, cooperative sockets, and the leak detector."""
+
+import gc
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+import redis
+from gevent import socket as gevent_socket
+from greenlet import getcurrent, greenlet
+
+from protocol.scripts import Keys
+from stores.client import RedisClient, connect
+from tests.redis_fixture import PrivateRedis
+
+_runs = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[PrivateRedis]:
+    """A Redis for the whole session; who stops, pauses or flushes one takes `private_redis`."""
+    server = PrivateRedis()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def private_redis() -> Iterator[PrivateRedis]:
+    """A Redis that this test alone may stop, pause and flush."""
+    server = PrivateRedis()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def runner(shared_redis: PrivateRedis) -> Iterator[RedisClient]:
+    """The project's client of the session's Redis."""
+    client = RedisClient(connect(shared_redis.url))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """Keys that no other test uses."""
+    return Keys(f"t{next(_runs)}{secrets.token_hex(3)}")
+
+
+@pytest.fixture
+def cooperative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let redis-py wait in gevent's event loop, as it does in a monkey-patched process."""
+    monkeypatch.setattr(redis.connection, "socket", gevent_socket)
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail where a test leaves a greenlet or a file descriptor behind."""
+    gevent.get_hub()
+    gevent.sleep(0)
+    descriptors, before = _descriptors(), {id(one) for one in _greenlets()}
+    yield
+    left: list[Any] = []
+    for _ in range(200):
+        gc.collect()
+        left = [one for one in _greenlets() if id(one) not in before]
+        if not left and not _descriptors() - descriptors:
+            return
+        gevent.sleep(0.01)
+    opened = {number: os.readlink(f"/proc/self/fd/{number}") for number in _descriptors() - descriptors}
+    pytest.fail(f"left behind: {left} {opened}")
+
+
+def _greenlets() -> list[Any]:
+    hub = gevent.get_hub()
+    found = [one for one in gc.get_objects() if isinstance(one, greenlet)]
+    return [one for one in found if one and one is not hub and one is not getcurrent()]
+
+
+def _descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}

@@ -1,0 +1,151 @@
+"""The library members of docs/contracts.md: each is still there, with the signature that is written there."""
+
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import engineio
+import pytest
+import redis
+import socketio
+from engineio.socket import Socket
+from gevent.pywsgi import Input, WSGIHandler, WSGIServer
+from gunicorn.config import Config
+from redis.connection import Connection
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("transport", "fanout", "auth", "stores", "namespaces", "services", "routes")
+LIBRARIES = ("socketio", "engineio", "geventwebsocket", "gevent", "gunicorn", "redis", "itsdangerous")
+# Its own process, of the standard library alone; importing it leaves a handle on libc.
+NOT_IMPORTED = "stores.supervisor"
+
+
+def contracts() -> dict[str, str]:
+    """Return {dotted name: signature, '' for an attribute of instances} of every line in the page's code blocks."""
+    page = (ROOT / "docs" / "contracts.md").read_text()
+    lines = [line for block in re.findall(r"```\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    found = {}
+    for line in lines:
+        name, bracket, rest = line.partition("(")
+        assert name not in found, f"{name} is listed twice"
+        found[name] = bracket + rest
+    return found
+
+
+CONTRACTS = contracts()
+METHODS = {name: signature for name, signature in CONTRACTS.items() if signature}
+ATTRIBUTES = sorted(name for name, signature in CONTRACTS.items() if not signature)
+
+
+def owner_and_name(dotted: str) -> tuple[Any, str]:
+    """Return the class or module that `dotted` is a member of, and the member's name."""
+    parts = dotted.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:-1]:
+            owner = getattr(owner, part)
+        return owner, parts[-1]
+    raise AssertionError(f"no module of {dotted}")
+
+
+@pytest.mark.parametrize(("name", "signature"), METHODS.items(), ids=list(METHODS))
+def test_a_method_is_still_there_with_its_signature(name: str, signature: str) -> None:
+    owner, member = owner_and_name(name)
+    assert str(inspect.signature(getattr(owner, member))) == signature
+
+
+@pytest.fixture(scope="module")
+def instances() -> dict[type, Any]:
+    """One instance of each class whose instances have attributes that we use."""
+    server = socketio.Server(async_mode="threading", client_manager=socketio.RedisManager("redis://unused"))
+    application, listener = (lambda environ, start_response: []), ("127.0.0.1", 0)
+    http = WSGIServer(listener, application)
+    made = [
+        server,
+        server.manager,
+        server.eio,
+        Socket(server.eio, "sid"),
+        http,
+        WSGIHandler(None, None, http, rfile=object()),
+        Input(None, 0),
+        redis.Redis(),
+        Connection(),
+        engineio.packet.Packet(),
+    ]
+    return {type(instance): instance for instance in made}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_an_attribute_is_still_there(name: str, instances: dict[type, Any]) -> None:
+    owner, member = owner_and_name(name)
+    if not hasattr(owner, member):
+        # Set in __init__; gunicorn's and geventwebsocket's need a process or a connection, so their source is read.
+        kin = [instance for kind, instance in instances.items() if isinstance(owner, type) and issubclass(kind, owner)]
+        if kin:
+            assert hasattr(kin[0], member)
+        else:
+            assert re.search(rf"self\.{member}\b.* = |cfg\.{member}\b", inspect.getsource(owner)), name
+
+
+def our_classes() -> Iterator[type]:
+    for package in PACKAGES:
+        for module in pkgutil.iter_modules([str(ROOT / package)], f"{package}."):
+            if module.name != NOT_IMPORTED:
+                for value in vars(importlib.import_module(module.name)).values():
+                    if inspect.isclass(value) and value.__module__ == module.name:
+                        yield value
+
+
+def overridden(ours: type) -> Iterator[str]:
+    """Yield the library members that `ours` hides from its instances."""
+    names = set()
+    for base in ours.__mro__:
+        library = base.__module__.partition(".")[0] in LIBRARIES
+        for name in vars(base):
+            if name.startswith("__") and name != "__init__":
+                continue
+            if not library:
+                names.add(name)
+            elif name in names:
+                names.discard(name)
+                yield f"{base.__module__}.{base.__qualname__}.{name}"
+
+
+def test_every_override_is_listed() -> None:
+    found = {member for ours in our_classes() for member in overridden(ours)}
+    assert len(found) > 50, "the search itself works"
+    assert sorted(found - CONTRACTS.keys()) == []
+
+
+def test_a_changed_or_missing_member_would_be_told() -> None:
+    with pytest.raises(AssertionError):
+        test_a_method_is_still_there_with_its_signature("socketio.server.Server._handle_event", "(self, sid, data)")
+    with pytest.raises(AttributeError):
+        test_a_method_is_still_there_with_its_signature("socketio.server.Server._handle_gone", "(self)")
+    with pytest.raises(AssertionError):
+        test_an_attribute_is_still_there("gunicorn.arbiter.Arbiter.gone", {})
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+)
+def test_the_pinned_version_is_installed(line: str) -> None:
+    name, _, version = line.partition("==")
+    assert importlib.metadata.version(name.partition("[")[0]) == version
+
+
+def test_what_gunicorn_reads_from_our_file_are_settings_of_it() -> None:
+    names = "bind workers worker_class worker_connections max_requests graceful_timeout loglevel errorlog accesslog"
+    hooks = "control_socket_disable on_starting on_reload post_fork pre_exec when_ready"
+    text = (ROOT / "gunicorn.conf.py").read_text()
+    for name in f"{names} {hooks}".split():
+        assert name in Config().settings, name
+        assert re.search(rf"^(def )?{name}\b", text, re.MULTILINE), name
