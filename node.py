@@ -28,8 +28,9 @@ from services.access import Access
 from services.events import BUILT_IN
 from stores.access import AccessStore
 from stores.client import RedisClient, connect
+from transport.admission import NotNow, Refusal
 from transport.engine import make_node_tag
-from transport.sockets import NotNow, Refusal, SocketServer
+from transport.sockets import SocketServer
 
 TICK_SECONDS = 0.5
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
@@ -69,6 +70,7 @@ class Node:
             lost=self.manager.tell_lost,
             said=lambda tenant: self.gate.doubt(tenant),
         )
+        self.manager.wait_until_passed = self.channels.wait_until_passed
         self.gate = Gate(
             self.access,
             Clients(settings.rate_limit, settings.rate_burst),
@@ -108,6 +110,11 @@ class Node:
         self.channels.stop()
         self.redis.close()
 
+    def _accepts(self) -> bool:
+        # A WebSocket handshake is looked at before the application is called.
+        self.start()
+        return self.channels.hears
+
     def _tick(self) -> None:
         for ticks in itertools.count(1):
             gevent.sleep(TICK_SECONDS)
@@ -135,7 +142,7 @@ class Node:
             node_tag=self.tag,
             connect_timeout=settings.connect_timeout,
             max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
-            accepting=lambda: self.channels.hears,
+            accepting=self._accepts,
         )
 
 

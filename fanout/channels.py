@@ -12,7 +12,7 @@ from gevent.event import Event
 from fanout.listener import Listener
 from fanout.order import Order
 from fanout.publisher import Publisher
-from protocol.envelope import Announcement, decode
+from protocol.envelope import Announcement, Offset, decode
 from protocol.errors import Unavailable
 from protocol.scripts import Keys, Runner
 
@@ -22,6 +22,8 @@ LINGER_SECONDS = 30.0
 CANARY_SECONDS = 2.0
 DEAF_SECONDS = 6.0
 MAX_MESSAGE_BYTES = 2_000_000
+# How many missed events are read from the log at once.
+PAGE = 200
 
 _log = logging.getLogger("mintflow.channels")
 
@@ -34,6 +36,10 @@ class _Channel:
     ready: Event = field(default_factory=Event)
     clients: int = 0
     idle_since: float = 0.0
+    # How often the subscription was confirmed: an alignment that began before the last time is out of date.
+    confirmed: int = 0
+    # Who waits until this node has heard a number, or lost its way.
+    waiting: list[tuple[int, Event]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -128,6 +134,19 @@ class Channels:
             self.close(tenant, namespace)
             raise
 
+    def wait_until_passed(self, tenant: str, namespace: str, number: int) -> None:
+        """Return once this node has delivered an open channel's events up to `number`. Raises Unavailable after 2 s."""
+        channel = self._channels.get(self._publisher.channel(tenant, namespace))
+        if channel is None or _number(channel) >= number:
+            return
+        passed = Event()
+        channel.waiting.append((number, passed))
+        try:
+            if not passed.wait(OPEN_SECONDS):
+                raise Unavailable("This node is behind with the tenant's events at the moment")
+        finally:
+            channel.waiting.remove((number, passed))
+
     def close(self, tenant: str, namespace: str) -> None:
         """Let go of a channel for one client."""
         for place in (
@@ -158,8 +177,10 @@ class Channels:
 
     def _confirmed(self, name: str) -> None:
         if name in self._channels:
-            self._channels[name].order.hold()
-            gevent.spawn(self._align, name, self._channels[name])
+            channel = self._channels[name]
+            channel.order.hold()
+            channel.confirmed += 1
+            gevent.spawn(self._align, name, channel, channel.confirmed)
         elif name in self._controls:
             control = self._controls[name]
             control.ready.set()
@@ -167,16 +188,30 @@ class Channels:
         elif name == self._canary:
             self._sing_now.set()
 
-    def _align(self, name: str, channel: _Channel) -> None:
-        while self._channels.get(name) is channel:
+    def _align(self, name: str, channel: _Channel, confirmed: int) -> None:
+        while self._channels.get(name) is channel and channel.confirmed == confirmed:
             try:
                 head, ended = self._publisher.head(channel.tenant, channel.namespace)
+                if self._catch_up(channel, confirmed, head, ended):
+                    self._pass_on(channel, channel.order.align(head, ended))
+                    channel.ready.set()
+                    return
             except Unavailable:
                 gevent.sleep(0.2)
-                continue
-            self._pass_on(channel, channel.order.align(head, ended))
-            channel.ready.set()
-            return
+
+    def _catch_up(self, channel: _Channel, confirmed: int, head: Offset | None, ended: Offset | None) -> bool:
+        """Deliver from the log what was missed up to its head; False where the subscription is a newer one by now."""
+        while missed := channel.order.missed(head, ended):
+            events = self._publisher.logged(channel.tenant, channel.namespace, missed[:PAGE])
+            if channel.confirmed != confirmed:
+                return False
+            before = channel.order.position
+            for event in events:
+                self._pass_on(channel, channel.order.replay(event, ended))
+            if channel.order.position == before:
+                # The log doesn't hold it any more, which `align` will tell.
+                break
+        return channel.confirmed == confirmed
 
     def _heard(self, name: str, message: bytes) -> None:
         if name == self._canary:
@@ -202,9 +237,17 @@ class Channels:
         for announcement in announcements:
             self._tell_lost(channel)
             self._deliver(channel.namespace, announcement)
-        self._tell_lost(channel)
+        lost = self._tell_lost(channel)
+        for number, passed in channel.waiting:
+            if lost or _number(channel) >= number:
+                passed.set()
 
-    def _tell_lost(self, channel: _Channel) -> None:
+    def _tell_lost(self, channel: _Channel) -> bool:
         reason, channel.order.lost = channel.order.lost, None
         if reason is not None:
             self._lost(channel.tenant, channel.namespace, reason)
+        return reason is not None
+
+
+def _number(channel: _Channel) -> int:
+    return channel.order.position.number if channel.order.position else 0

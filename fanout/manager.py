@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,15 +10,14 @@ import socketio
 from engineio import packet as engine
 from socketio.manager import Manager as LocalManager
 
-from fanout.membership import Membership, is_sid
+from fanout.holds import Holds
+from fanout.membership import is_sid
 from fanout.rooms import of_tenant, tenant_room
 from protocol.envelope import Announcement
 from protocol.errors import Unavailable
 from protocol.scripts import Runner
 from protocol.wire_json import dumps, loads
 
-# Events for one client that wait while its history is read; beyond, it is told to fetch anew.
-MAX_HELD = 1000
 # Events that a connect handler emits before the client is told that it is connected.
 MAX_EARLY = 100
 
@@ -34,30 +32,7 @@ _FOREIGN_FIELDS = {
 _log = logging.getLogger("mintflow.manager")
 
 
-@dataclass(slots=True)
-class _Hold:
-    """What keeps history and live apart for one client: `told` says, by room, up to which number an answer told.
-
-    While a history is read, events wait. Released, the hold stays until this node has passed all that was told, since
-    a history may be ahead of what the node has heard.
-    """
-
-    room: str
-    waiting: list[tuple[Announcement, engine.Packet]] | None = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
-    lost: bool = False
-    overflowed: bool = False
-
-    def was_told(self, announcement: Announcement) -> bool:
-        offset, rooms = announcement.offset, announcement.header.rooms
-        return offset is not None and any(offset.number <= self.told.get(room, 0) for room in rooms)
-
-    def is_passed(self, announcement: Announcement) -> bool:
-        offset = announcement.offset
-        return offset is not None and offset.number >= max(self.told.values(), default=0)
-
-
-class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
+class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
     """Keeps the clients of this node and sends to them.
 
     `tenant_only` are the namespaces whose rooms are all a tenant's: there an emit needs a tenant's room or a sid.
@@ -71,7 +46,6 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         super().__init__("redis://unused", channel=channel)
         self._runner = redis
         self._tenant_only = frozenset(tenant_only)
-        self._holds: dict[tuple[str, str], _Hold] = {}
         self._early: dict[str, list[Callable[[], None]]] = {}
         self.dropped: Counter[str] = Counter()
 
@@ -88,19 +62,8 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         for sid, eio_sid in self.get_participants(namespace, header.rooms):
             if sid == header.except_sid:
                 continue
-            hold = self._holds.get((namespace, sid))
-            if hold is None:
+            if not self.is_held(sid, namespace, announcement, packet):
                 self.server._send_eio_packet(eio_sid, packet)
-            elif hold.waiting is not None:
-                if len(hold.waiting) < MAX_HELD:
-                    hold.waiting.append((announcement, packet))
-                else:
-                    hold.overflowed = True
-            else:
-                if not hold.was_told(announcement):
-                    self.server._send_eio_packet(eio_sid, packet)
-                if hold.is_passed(announcement):
-                    del self._holds[namespace, sid]
 
     def enter(self, sid: str, namespace: str, room: str) -> None:
         """Put a client of this node into a room. Raises ValueError where it is gone."""
@@ -110,48 +73,10 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         """Take a client of this node out of a room, if it is there."""
         self.basic_leave_room(sid, namespace, room)
 
-    def hold(self, sid: str, namespace: str, room: str) -> None:
-        """Enter `room`, and keep what arrives for `sid` until `release`: its history is about to be read."""
-        self.enter(sid, namespace, room)
-        hold = self._holds.setdefault((namespace, sid), _Hold(room))
-        hold.room, hold.lost = room, False
-        if hold.waiting is None:
-            hold.waiting = []
-
-    def set_history_end(self, sid: str, namespace: str, number: int) -> None:
-        """Say up to which number the history that was read tells of the held room's events."""
-        hold = self._holds.get((namespace, sid))
-        if hold is not None and not hold.lost:
-            hold.told[hold.room] = number
-
-    def release(self, sid: str, namespace: str) -> None:
-        """Send what was kept, now that the answer with the history is sent; does nothing without a hold."""
-        hold = self._holds.get((namespace, sid))
-        if hold is None or hold.waiting is None:
-            return
-        waiting, hold.waiting = hold.waiting, None
-        eio_sid = self.eio_sid_from_sid(sid, namespace)
-        if eio_sid is None:
-            return
-        passed = not hold.told
-        for announcement, packet in waiting:
-            if not hold.was_told(announcement):
-                self.server._send_eio_packet(eio_sid, packet)
-            passed = passed or hold.is_passed(announcement)
-        if passed:
-            del self._holds[namespace, sid]
-        if hold.overflowed:
-            self.send_to(sid, namespace, "resync", {"reason": "gap"})
-
     def tell_lost(self, tenant: str, namespace: str, reason: str) -> None:
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
         for sid in list(self.recipients(namespace, tenant_room(tenant))):
-            hold = self._holds.get((namespace, sid))
-            if hold is not None:
-                # What a history told of the old numbering says nothing of the new one's events.
-                hold.told, hold.lost = {}, True
-                if hold.waiting is None:
-                    del self._holds[namespace, sid]
+            self.forget_history(sid, namespace)
             self.send_to(sid, namespace, "resync", {"reason": reason})
 
     def send_to(self, sid: str, namespace: str, event: str, payload: Any) -> None:
@@ -183,9 +108,7 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
             raise ValueError(f"An emit on {namespace} needs a tenant's room or a sid, not {room!r}")
         here = partial(LocalManager.emit, self, event, data, namespace, room, skip_sid, callback)
         if isinstance(room, str) and (namespace, room) in self._connecting:
-            early = self._early.setdefault(room, [])
-            if len(early) < MAX_EARLY:
-                early.append(here)
+            self._keep_early(room, here)
             return
         if kwargs.get("ignore_queue") or (isinstance(room, str) and (namespace, room) in self._rooms_of):
             here()
@@ -197,6 +120,20 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
         # so all get it or nobody does, and in one order.
         if heard:
             super()._handle_emit(message)
+            self._keep_for_connecting(message)
+
+    def _keep_for_connecting(self, message: dict[str, Any]) -> None:
+        """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""
+        rooms = message["room"] if isinstance(message["room"], list) else [message["room"]]
+        for namespace, sid in self._connecting:
+            if namespace == message["namespace"] and not self._rooms_of[namespace, sid].isdisjoint(rooms):
+                own = {**message, "room": sid, "callback": None}
+                self._keep_early(sid, partial(super()._handle_emit, own))
+
+    def _keep_early(self, sid: str, emit: Callable[[], None]) -> None:
+        early = self._early.setdefault(sid, [])
+        if len(early) < MAX_EARLY:
+            early.append(emit)
 
     def _publish(self, message: dict[str, Any]) -> None:
         self._runner.command("PUBLISH", self.channel, dumps(message))
@@ -243,5 +180,4 @@ class Manager(Membership, socketio.RedisManager):  # type: ignore[misc]
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         super().basic_disconnect(sid, namespace, **kwargs)
-        self._holds.pop((namespace, sid), None)
         self._early.pop(sid, None)

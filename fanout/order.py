@@ -29,6 +29,25 @@ class Order:
         self._early = []
         self.aligned = False
 
+    def missed(self, head: Offset | None, ended: Offset | None) -> range:
+        """Return the numbers that this node may have missed up to the log's head: what to read from the log.
+
+        Empty where nobody listened before, where nothing was missed, and where the numbering doesn't go on.
+        """
+        here = self.position
+        if not self._known or head is None or self._goes_on_early(ended):
+            return range(0)
+        begins = here is None or head.epoch == here.epoch or _ends_after(ended, here)
+        return range(_next(here), head.number + 1) if begins else range(0)
+
+    def replay(self, announcement: Announcement, ended: Offset | None) -> Iterator[Announcement]:
+        """Yield an event that was read from the log, if it is the next one."""
+        offset, here = announcement.offset, self.position
+        if offset is not None and offset.number == _next(here):
+            if here is None or offset.epoch == here.epoch or ended == here:
+                self.position = offset
+                yield announcement
+
     def align(self, head: Offset | None, ended: Offset | None = None) -> Iterator[Announcement]:
         """Take the log's head, read after the subscription was confirmed, and yield what came after it.
 
@@ -37,15 +56,22 @@ class Order:
         if self.aligned and _is_behind(head, self.position):
             # Two subscriptions in quick succession: this head was read before what has been heard since.
             return
-        early, self._early = self._early, []
-        first = next((announcement.offset for announcement in early if announcement.offset), None)
-        if not (self._known and first is not None and first.number == _next(self.position)):
+        if not (self._known and self._goes_on_early(ended)):
             if self._known and not _continues(self.position, head, ended):
                 self.lost = "gap"
             self.position = head
+        early, self._early = self._early, []
         self.aligned = self._known = True
         for announcement in early:
             yield from self.accept(announcement)
+
+    def _goes_on_early(self, ended: Offset | None) -> bool:
+        """Tell whether what was heard since the subscription begins right after our position."""
+        first = next((announcement.offset for announcement in self._early if announcement.offset), None)
+        here = self.position
+        if first is None or first.number != _next(here):
+            return False
+        return here is None or first.epoch == here.epoch or ended == here
 
     def accept(self, announcement: Announcement) -> Iterator[Announcement]:
         """Yield the announcement if it is the next one, or volatile; nothing for one that was heard before."""
@@ -72,6 +98,10 @@ def _next(here: Offset | None) -> int:
 
 def _is_behind(head: Offset | None, here: Offset | None) -> bool:
     return here is not None and (head is None or (head.epoch == here.epoch and head.number < here.number))
+
+
+def _ends_after(ended: Offset | None, here: Offset) -> bool:
+    return ended is not None and ended.epoch == here.epoch and ended.number >= here.number
 
 
 def _continues(here: Offset | None, head: Offset | None, ended: Offset | None) -> bool:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from protocol.envelope import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Event, Header, Offset, Published
+from protocol.envelope import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Announcement, Event, Header, Offset, Published, decode
 from protocol.errors import Conflict, InvalidPayload, NotFound, RealtimeError, TooLarge, Unavailable
 from protocol.scripts import Arg, Change, Keys, Runner, Script
 from protocol.times import now_ms
@@ -41,7 +41,7 @@ class Repeat:
         """Return the key for `request`, whatever JSON says of it; None without a key. Raises InvalidPayload."""
         if key is None:
             return None
-        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
+        if not isinstance(key, str) or not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
             raise InvalidPayload(f"An idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters", "$.idempotencyKey")
         try:
             texts = (key, dumps(request))
@@ -85,6 +85,11 @@ class Publisher:
         ended = None if old_epoch is None else Offset(old_epoch.decode(), int(old_number))
         return head, ended
 
+    def logged(self, tenant: str, namespace: str, numbers: range) -> list[Announcement]:
+        """Return the events of `numbers` that the log still holds, in order. Raises Unavailable."""
+        entries = self._redis.command("XRANGE", self._log_key(tenant, namespace), numbers[0], numbers[-1])
+        return [decode(fields[fields.index(b"m") + 1]) for _, fields in _pairs(entries)]
+
     def publish(
         self,
         tenant: str,
@@ -105,7 +110,7 @@ class Publisher:
         for event, own in zip(events, arguments, strict=True):
             batch += (dumps(event.header), int(event.volatile), len(event.pieces), *event.pieces, len(own), *own)
         record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
-        keys = [self.head_key(tenant, namespace), self._keys.of(tenant, "log", namespace), record]
+        keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace), record]
         reply = self._redis.run(
             _script(change.lua if change else _nothing),
             [*keys, *(change.keys if change else ())],
@@ -124,6 +129,9 @@ class Publisher:
             ],
         )
         return _published(reply, events)
+
+    def _log_key(self, tenant: str, namespace: str) -> str:
+        return self._keys.of(tenant, "log", namespace)
 
     def announce_volatile(self, tenant: str, namespace: str, event: Event) -> None:
         """Announce an event that has no number and is in no log: who isn't connected has missed it."""
@@ -145,6 +153,14 @@ def _check_sizes(events: Sequence[Event]) -> None:
         raise TooLarge(f"An event is at most {MAX_EVENT_BYTES} bytes of JSON")
     if sum(sizes) > MAX_BATCH_BYTES:
         raise TooLarge(f"A batch is at most {MAX_BATCH_BYTES} bytes of JSON")
+
+
+def _pairs(entries: Any) -> list[tuple[bytes, list[bytes]]]:
+    """Return a stream's entries as (id, [field, value, …]), whether redis-py has made dicts of them or not."""
+    return [
+        (name, [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields)
+        for name, fields in entries
+    ]
 
 
 def _published(reply: list[Any], events: Sequence[Event]) -> Published:

@@ -18,6 +18,10 @@ from namespaces.clients import Client, Clients
 from protocol.errors import Internal, InvalidPayload, RateLimited, RealtimeError, TokenExpired, UnknownEvent
 from protocol.session import AuthRefresh, AuthRefreshed
 from protocol.times import iso
+from protocol.validation import mistyped
+
+# How much of an event's name an answer repeats.
+MAX_NAME = 128
 
 _log = logging.getLogger("mintflow.namespaces")
 
@@ -124,7 +128,7 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         try:
             return self._commands[event]
         except KeyError:
-            raise UnknownEvent(f"{event[:128]} is not a command of {self.namespace}") from None
+            raise UnknownEvent(f"{event[:MAX_NAME]} is not a command of {self.namespace}") from None
 
     def _read(self, client: Client, event: str, message: Any, args: list[Any]) -> Any:
         if client.principal.expired(time.time()) and message is not AuthRefresh:
@@ -135,7 +139,7 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         try:
             return msgspec.convert(payload, message)
         except msgspec.ValidationError as error:
-            raise _invalid(error) from None
+            raise mistyped(error) from None
         except (RecursionError, TypeError, ValueError) as error:
             raise InvalidPayload(f"The payload can't be read: {type(error).__name__}") from None
 
@@ -149,7 +153,7 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         if reply.acked:
             reply.ack({"ok": False, "error": error.to_wire()})
         else:
-            reply.emit("error", {"event": event, **error.to_wire()})
+            reply.emit("error", {"event": event[:MAX_NAME], **error.to_wire()})
 
 
 class RootNamespace(Namespace):
@@ -160,8 +164,3 @@ def _internal(event: str) -> Internal:
     correlation_id = secrets.token_hex(8)
     _log.exception("the handler of %s failed", event, extra={"correlation_id": correlation_id})
     return Internal("Something went wrong here", correlationId=correlation_id)
-
-
-def _invalid(error: msgspec.ValidationError) -> InvalidPayload:
-    text, _, path = str(error).partition(" - at `")
-    return InvalidPayload(text, path.rstrip("`") or "$")

@@ -20,6 +20,8 @@ class Client:
     namespace: str
     principal: Principal
     warned: bool = False
+    # When `due` looks at it next; an entry of the heap with another time is a leftover.
+    watched: float | None = None
 
 
 class Bucket:
@@ -52,8 +54,8 @@ class Clients:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._by_place: dict[tuple[str, str], Client] = {}
         self._by_tenant: dict[str, dict[tuple[str, str], Client]] = {}
-        self._buckets: dict[str, tuple[Bucket, int]] = {}
-        # (when to look, sid, namespace); entries of refreshed or departed clients are recognised when they come up.
+        self._by_connection: dict[str, tuple[Bucket, list[Client]]] = {}
+        # (when to look, sid, namespace)
         self._ends: list[tuple[float, str, str]] = []
 
     def __len__(self) -> int:
@@ -64,8 +66,9 @@ class Clients:
         place = (client.namespace, client.sid)
         self._by_place[place] = client
         self._by_tenant.setdefault(client.principal.tenant, {})[place] = client
-        bucket, count = self._buckets.get(client.connection) or (Bucket(self._rate, self._burst), 0)
-        self._buckets[client.connection] = (bucket, count + 1)
+        if client.connection not in self._by_connection:
+            self._by_connection[client.connection] = (Bucket(self._rate, self._burst), [])
+        self._by_connection[client.connection][1].append(client)
         self._watch(client)
 
     def remove(self, sid: str, namespace: str) -> Client | None:
@@ -77,9 +80,10 @@ class Clients:
         del tenant[namespace, sid]
         if not tenant:
             del self._by_tenant[client.principal.tenant]
-        bucket, count = self._buckets.pop(client.connection)
-        if count > 1:
-            self._buckets[client.connection] = (bucket, count - 1)
+        siblings = self._by_connection[client.connection][1]
+        siblings.remove(client)
+        if not siblings:
+            del self._by_connection[client.connection]
         return client
 
     def get(self, sid: str, namespace: str) -> Client | None:
@@ -90,9 +94,14 @@ class Clients:
         """Return a tenant's clients on this node."""
         return list(self._by_tenant.get(tenant, {}).values())
 
+    def of_connection(self, connection: str) -> list[Client]:
+        """Return the clients of one connection: one for each of its namespaces."""
+        entry = self._by_connection.get(connection)
+        return [] if entry is None else list(entry[1])
+
     def spend(self, client: Client) -> bool:
         """Spend one command of the client's connection; all its namespaces share the rate."""
-        entry = self._buckets.get(client.connection)
+        entry = self._by_connection.get(client.connection)
         return entry is None or entry[0].spend()
 
     def refresh(self, client: Client, principal: Principal) -> None:
@@ -105,25 +114,31 @@ class Clients:
         """Yield (client, ended) for tokens that end within a minute, once, and for those that have ended."""
         now = self._clock()
         while self._ends and self._ends[0][0] <= now:
-            _, sid, namespace = heapq.heappop(self._ends)
+            at, sid, namespace = heapq.heappop(self._ends)
             client = self.get(sid, namespace)
-            end = client.principal.expires_at if client else None
-            if client is None or end is None:
+            if client is None or client.watched != at:
                 continue
-            if end <= now:
+            client.watched = None
+            end = client.principal.expires_at
+            if end is not None and end <= now:
                 yield client, True
-            elif end - WARNING_SECONDS <= now and not client.warned:
-                client.warned = True
-                heapq.heappush(self._ends, (end, sid, namespace))
-                yield client, False
-            elif not client.warned:
+            elif end is not None:
+                if end - WARNING_SECONDS <= now and not client.warned:
+                    client.warned = True
+                    yield client, False
                 self._watch(client)
 
     def _watch(self, client: Client) -> None:
         end = client.principal.expires_at
-        if end is not None:
-            heapq.heappush(self._ends, (end - WARNING_SECONDS, client.sid, client.namespace))
-            if len(self._ends) > 2 * len(self._by_place) + 1000:
-                # Clients that come and go with tokens of a month would fill it.
-                self._ends = [(at, sid, namespace) for at, sid, namespace in self._ends if self.get(sid, namespace)]
-                heapq.heapify(self._ends)
+        if end is None:
+            return
+        at = end if client.warned else end - WARNING_SECONDS
+        if client.watched is not None and client.watched <= at:
+            # `due` looks before that, and again.
+            return
+        client.watched = at
+        heapq.heappush(self._ends, (at, client.sid, client.namespace))
+        if len(self._ends) > 2 * len(self._by_place) + 1000:
+            # Clients that come and go with tokens of a month would fill it.
+            self._ends = [(one.watched, one.sid, one.namespace) for one in self._by_place.values() if one.watched]
+            heapq.heapify(self._ends)

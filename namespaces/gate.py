@@ -6,6 +6,7 @@ take a refusal as final.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from auth.handshake import tenant_wanted, token_from
@@ -13,7 +14,7 @@ from auth.principal import Principal
 from fanout.rooms import tenant_room
 from namespaces.base import Namespace
 from namespaces.clients import Client, Clients
-from protocol.errors import RealtimeError, Unavailable
+from protocol.errors import Forbidden, RealtimeError, Unavailable
 from protocol.session import AuthExpiring
 from protocol.times import iso
 from services.access import Access
@@ -68,16 +69,14 @@ class Gate:
         Raises AuthenticationError, Forbidden, and Unavailable, also where the tenant's channel isn't confirmed in 2 s.
         """
         principal = self._access.admit(token_from(auth, environ), tenant_wanted(auth, environ), connection)
-        scope = getattr(self._handler_of(namespace), "read_scope", None)
-        if scope is not None:
-            principal.require(scope)
+        self._require_read_scope(namespace, principal)
         self._ears.open(principal.tenant, namespace)
         client = Client(sid, connection, namespace, principal)
         self.clients.add(client)
         try:
             # Once more, now that this node hears of the tenant's revocations: one between the two is in Redis.
             revoked = self._access.revoked([principal])[0]
-        except Unavailable:
+        except BaseException:
             self.left(sid, namespace)
             raise
         if revoked:
@@ -112,9 +111,20 @@ class Gate:
         self._rooms.release(sid, namespace)
 
     def refresh(self, client: Client, token: str) -> Principal:
-        """Let a client go on under a newer token. Raises what `Access.refresh` raises."""
-        principal = self._access.refresh(client.principal, token, client.connection)
+        """Let a client go on under a newer token, and the connection's other namespaces that came with the same one.
+
+        Raises what `Access.refresh` raises, and Forbidden for a token that can't read this namespace.
+        """
+        before = client.principal
+        principal = self._access.refresh(before, token, client.connection)
+        self._require_read_scope(client.namespace, principal)
         self.clients.refresh(client, principal)
+        for other in self.clients.of_connection(client.connection):
+            # The connection would be closed when the old token ends in any of its namespaces.
+            if other is not client and other.principal == before:
+                with suppress(Forbidden):
+                    self._require_read_scope(other.namespace, principal)
+                    self.clients.refresh(other, principal)
         return principal
 
     def tick(self) -> None:
@@ -131,6 +141,11 @@ class Gate:
     def doubt(self, tenant: str) -> None:
         """Hear that something was revoked in a tenant, or may have been: the next tick looks."""
         self._unchecked.add(tenant)
+
+    def _require_read_scope(self, namespace: str, principal: Principal) -> None:
+        scope = getattr(self._handler_of(namespace), "read_scope", None)
+        if scope is not None:
+            principal.require(scope)
 
     def _check_revocations(self, tenant: str) -> None:
         self._unchecked.discard(tenant)

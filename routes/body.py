@@ -8,7 +8,8 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from protocol.envelope import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from protocol.errors import InvalidPayload, TooLarge
-from routes.errors import Malformed, mistyped
+from protocol.validation import mistyped
+from routes.errors import Malformed
 
 # Bodies that carry no events.
 MAX_SMALL_BYTES = 16_384

@@ -1,10 +1,8 @@
 """From the error tree to HTTP: one table of statuses, one form of body."""
 
 import logging
-import re
 import secrets
 
-import msgspec
 from flask import Response, request
 
 from protocol.errors import Internal, InvalidPayload, RealtimeError
@@ -28,9 +26,6 @@ _STATUS = {
     "rate_limited": 429,
     "unavailable": 503,
 }
-# msgspec names the offending value or field in full, which is as long as the client made it.
-_MAX_TEXT = 300
-_PATH = re.compile(r" - at `(\$[^`]*)`\Z")
 
 
 class Malformed(InvalidPayload):
@@ -63,11 +58,3 @@ def internal() -> Internal:
     # The rule, not the path, which is the client's text.
     _log.exception("%s %s failed (correlation id %s)", request.method, request.url_rule, correlation_id)
     return Internal("Something went wrong here", correlationId=correlation_id)
-
-
-def mistyped(error: msgspec.ValidationError, kind: type[InvalidPayload] = InvalidPayload) -> InvalidPayload:
-    """Return what msgspec says as an error of ours, with the field's path."""
-    text = str(error)
-    found = _PATH.search(text)
-    message = text[: found.start()] if found else text
-    return kind(message[:_MAX_TEXT], found.group(1)[:_MAX_TEXT] if found else "$")

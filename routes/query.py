@@ -10,7 +10,8 @@ from flask import request
 from fanout.publisher import MAX_IDEMPOTENCY_KEY
 from protocol.errors import InvalidPayload
 from protocol.ids import check_id
-from routes.errors import Malformed, mistyped
+from protocol.validation import mistyped
+from routes.errors import Malformed
 
 MAX_QUERY_FIELDS = 64
 # 2**53 has 16 digits.

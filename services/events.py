@@ -34,7 +34,13 @@ class Events:
         Raises InvalidPayload, TooLarge (1 MB), Conflict, Unavailable.
         """
         check_id(tenant, "$.tenant")
-        if not namespace.startswith("/") or "," in namespace or len(namespace) > MAX_NAME or namespace in BUILT_IN:
+        if (
+            not isinstance(namespace, str)
+            or not namespace.startswith("/")
+            or "," in namespace
+            or len(namespace) > MAX_NAME
+            or namespace in BUILT_IN
+        ):
             raise InvalidPayload("Expected a namespace of the application's own, such as /board", "$.namespace")
         if not isinstance(event, str) or not 0 < len(event) <= MAX_NAME or event in _RESERVED:
             raise InvalidPayload("Expected an event's name that the library doesn't reserve", "$.event")

@@ -1,5 +1,6 @@
 """What a service needs of this node's rooms; only a process that serves sockets has one."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -22,6 +23,10 @@ class Feeds(Protocol):
         """Enter a room, and keep all events for the client until its command is answered."""
         ...
 
-    def set_history_end(self, sid: str, namespace: str, number: int) -> None:
-        """Say up to which number the answer tells of the held room's events."""
+    def catch_up(self, sid: str, tenant: str, namespace: str, number: int, leaving: Sequence[str] = ()) -> None:
+        """Say that the answer tells of the held room's events up to `number`, and leave the rooms that end there.
+
+        Waits until this node has heard up to there, and sends what the client's other rooms let it hear of that.
+        Raises Unavailable after 2 s.
+        """
         ...

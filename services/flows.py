@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from auth.principal import Principal
 from fanout.publisher import Publisher, Repeat
-from fanout.rooms import flow_audience, flow_rooms, tenant_room
+from fanout.rooms import flow_audience, flow_rooms
 from protocol.envelope import Event, Header, Published, event_pieces
 from protocol.errors import InvalidPayload, NotFound, TooLarge
 from protocol.flows import (
@@ -123,10 +123,6 @@ class Flows:
             raise NotFound("There is no such run")
         return RunRead(run=state.run, events=UNSET if state.events is None else state.events)
 
-    def join(self, principal: Principal, sid: str) -> None:
-        """Let a newly connected client hear of its tenant's runs."""
-        self._rooms.enter(sid, NAMESPACE, tenant_room(principal.tenant))
-
     def subscribe(self, principal: Principal, sid: str, command: SubscribeFlow) -> FlowSubscribed:
         """Enter a flow's or run's room, and return the run's snapshot as of exactly then."""
         principal.require("flows:read")
@@ -167,7 +163,7 @@ class Flows:
         if flow is None:
             return None, UNSET
         state = self._store.read(tenant, flow, run_id, self._publisher.head_key(tenant, NAMESPACE), since)
-        self._rooms.set_history_end(sid, NAMESPACE, state.head)
+        self._rooms.catch_up(sid, tenant, NAMESPACE, state.head)
         return state.run, UNSET if state.events is None else state.events
 
     def _tell(
@@ -185,7 +181,12 @@ class Flows:
     ) -> Published:
         for value, path in ((tenant, "$.tenant"), (flow_id, "$.flowId"), (run_id, "$.runId")):
             check_id(value, path)
-        if progress is not None and not isinstance(progress, (int, float)):
+        if kind.startswith("node_"):
+            check_id(node_id, "$.nodeId")
+        is_number = isinstance(progress, (int, float)) and not isinstance(progress, bool)
+        if not is_number and (progress is not None or kind == "flow_progress"):
             raise InvalidPayload("Expected a number", "$.progress")
+        if not (data is None or isinstance(data, dict)):
+            raise InvalidPayload("Expected an object", "$.data")
         event = RunEvent(type=kind, node_id=node_id, progress=progress, error=error, data=data)
         return self.publish(Principal.system(tenant), flow_id, run_id, [event], idempotency_key)

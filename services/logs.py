@@ -66,6 +66,8 @@ class Logs:
             raise InvalidPayload(f"Expected one of {', '.join(LEVELS)}", "$.logLevel")
         if not isinstance(message, str):
             raise InvalidPayload("Expected text", "$.message")
+        if not (metadata is None or isinstance(metadata, dict)):
+            raise InvalidPayload("Expected an object", "$.metadata")
         record = NewLog(
             log_level=level,
             message=message,
@@ -154,27 +156,34 @@ class Logs:
         """Narrow a client's live feed, and return the newest records of the past as of exactly then."""
         principal.require("logs:read")
         query = LogQuery.of(command)
-        old = self._leave_feed(principal, sid)
         room = feed_room(principal.tenant, command.flow_id, command.run_id, command.min_level)
+        old = [feed for feed in self._feeds_of(sid) if feed != room]
         if command.history == 0:
             self._rooms.enter(sid, NAMESPACE, room)
+            for feed in old:
+                self._rooms.leave(sid, NAMESPACE, feed)
             return Subscribed(logs=[])
+        was_there = room in self._feeds_of(sid)
         self._rooms.hold(sid, NAMESPACE, room)
         try:
             head_key = self._publisher.head_key(principal.tenant, NAMESPACE)
             page = self._store.page(principal.tenant, query, head_key=head_key)
-        except Exception:
-            self._rooms.leave(sid, NAMESPACE, room)
-            for feed in old:
-                self._rooms.enter(sid, NAMESPACE, feed)
+            # Up to the history's end the old feed goes on, and after it the new one: nothing falls between the two.
+            self._rooms.catch_up(sid, principal.tenant, NAMESPACE, page.head, leaving=old)
+        except BaseException:
+            if not was_there:
+                self._rooms.leave(sid, NAMESPACE, room)
             raise
-        self._rooms.set_history_end(sid, NAMESPACE, page.head)
         return Subscribed(logs=_raw(page.records))
 
     def unsubscribe(self, principal: Principal, sid: str) -> Unsubscribed:
         """Give a client the whole tenant's feed again."""
-        self._leave_feed(principal, sid)
-        self._rooms.enter(sid, NAMESPACE, feed_room(principal.tenant, None, None, None))
+        principal.require("logs:read")
+        whole = feed_room(principal.tenant, None, None, None)
+        self._rooms.enter(sid, NAMESPACE, whole)
+        for feed in self._feeds_of(sid):
+            if feed != whole:
+                self._rooms.leave(sid, NAMESPACE, feed)
         return Unsubscribed()
 
     @property
@@ -183,11 +192,8 @@ class Logs:
             raise RuntimeError("This process serves no sockets")
         return self._feeds
 
-    def _leave_feed(self, principal: Principal, sid: str) -> list[str]:
-        feeds = [room for room in self._rooms.get_rooms(sid, NAMESPACE) if ":feed:" in room]
-        for room in feeds:
-            self._rooms.leave(sid, NAMESPACE, room)
-        return feeds
+    def _feeds_of(self, sid: str) -> list[str]:
+        return [room for room in self._rooms.get_rooms(sid, NAMESPACE) if ":feed:" in room]
 
 
 def _raw(texts: Sequence[bytes]) -> list[Raw]:

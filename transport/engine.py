@@ -120,7 +120,8 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         request = engine_request(environ)
         is_websocket = request.transport == "websocket"
         if is_websocket and environ.get("wsgi.websocket") is None:
-            return self._respond(environ, start_response, answers.BAD_REQUEST)
+            # The handler refused to open it a moment ago, and now it might: the client may try again.
+            return self._respond(environ, start_response, answers.UNAVAILABLE)
         if request.sid is None:
             return self._handle_connect(environ, start_response, request.transport or "")
         session = self.sockets[request.sid]

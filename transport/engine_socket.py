@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBING_POLL_SECONDS = 0.1  # Node's interval of NOOPs while a probe is under way
+PACKETS_A_POLL = 16  # python-engineio's client breaks off at more (payload.max_decode_packets)
 PACKETS_A_TURN = 256  # of one client, before other greenlets get a turn
 
 
@@ -127,7 +128,7 @@ class EngineSocket(Socket):  # type: ignore[misc]
         reader = environ.get(READER_KEY)
         end_watch = reader.watch_peer(self._client_left) if reader is not None else None
         try:
-            packets = self.take(PROBING_POLL_SECONDS if probing else self._silence)
+            packets = self.take(PROBING_POLL_SECONDS if probing else self._silence, PACKETS_A_POLL)
         except BaseException:
             self.polling = False
             self.close(reason=self.server.reason.TRANSPORT_ERROR)
@@ -187,13 +188,13 @@ class EngineSocket(Socket):  # type: ignore[misc]
             self._link = None
         return []
 
-    def take(self, seconds: float | None) -> list[Any]:
-        """Return what is queued, waiting up to `seconds` for the first; nothing after that time or at the end."""
+    def take(self, seconds: float | None, most: int | None = None) -> list[Any]:
+        """Return at most `most` queued packets, waiting up to `seconds` for the first; none then, or at the end."""
         try:
             taken = [self.queue.get(timeout=seconds)]
         except Empty:
             return []
-        while taken[-1] is not None and not self.queue.empty():
+        while taken[-1] is not None and len(taken) != most and not self.queue.empty():
             taken.append(self.queue.get(block=False))
         return taken[:-1] if taken[-1] is None else taken
 

@@ -1,71 +1,23 @@
 """The library's Socket.IO `Server`, made strict: who connects is admitted first, and every packet has an outcome."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import socketio
 from gevent.lock import BoundedSemaphore
 from socketio import packet
 
+from transport.admission import Gate, NotNow, Refusal
 from transport.engine import EngineServer
 from transport.inbox import Inbox
+from transport.socket_packet import Reply, StrictPacket
 
 # A stock namespace runs each event in a greenlet of its own; beyond this many, reading from that client pauses.
 MAX_CONCURRENT = 32
 RESERVED = frozenset({"connect", "disconnect", "connect_error", "__disconnect_final"})
 
 _log = logging.getLogger("mintflow.sockets")
-
-
-class Refusal(Exception):
-    """A CONNECT that is refused for good: stock clients don't try again. `answer` is the CONNECT_ERROR's payload."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.answer = {"message": message, "data": {"code": code}}
-
-
-class NotNow(Exception):
-    """A CONNECT that may pass later: the transport is closed, and clients come back by themselves."""
-
-
-class Gate(Protocol):
-    """Decides who may connect to a namespace, and hears who did."""
-
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
-        """Return, or raise Refusal or NotNow. May block."""
-        ...
-
-    def joined(self, sid: str, namespace: str) -> None:
-        """Hear that CONNECT was sent: the time to enter rooms."""
-        ...
-
-    def left(self, sid: str, namespace: str) -> None:
-        """Hear that an admitted sid is gone, or was refused by its namespace after all."""
-        ...
-
-
-class Reply:
-    """How one event is answered: by ack if the client asked for one, by an event otherwise."""
-
-    __slots__ = ("_send", "_namespace", "_id")
-
-    def __init__(self, send: Callable[[packet.Packet], None], namespace: str, id: int | None) -> None:
-        self._send, self._namespace, self._id = send, namespace, id
-
-    @property
-    def acked(self) -> bool:
-        return self._id is not None
-
-    def ack(self, value: Any) -> None:
-        """Answer with the one argument of the ack."""
-        self._send(packet.Packet(packet.ACK, [value], self._namespace, self._id, binary=False))
-
-    def emit(self, event: str, value: Any) -> None:
-        """Answer with an event."""
-        self._send(packet.Packet(packet.EVENT, [event, value], self._namespace, binary=False))
 
 
 class SocketServer(socketio.Server):  # type: ignore[misc]
@@ -81,7 +33,9 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         self._inboxes: dict[str, Inbox] = {}
         self._running: dict[str, BoundedSemaphore] = {}
         self._open_namespaces: set[str] = set()
-        super().__init__(async_mode="gevent", async_handlers=True, always_connect=False, **options)
+        super().__init__(
+            async_mode="gevent", async_handlers=True, always_connect=False, serializer=StrictPacket, **options
+        )
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -119,25 +73,37 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
-                self._send_packet(eio_sid, packet.Packet(packet.CONNECT, {"sid": sid}, namespace))
+                self._send_packet(eio_sid, StrictPacket(packet.CONNECT, {"sid": sid}, namespace))
                 self.manager.connect(sid, namespace)
                 self.eio.joined(eio_sid)
                 accepted = True
-                if gate is not None:
-                    gate.joined(sid, namespace)
         except Refusal as error:
             self._refuse(eio_sid, namespace, error.answer)
         except NotNow as error:
             _log.info("not now: %s", error)
             self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
-        except Exception:
-            _log.exception("connect to %s failed", namespace)
-            self._refuse(eio_sid, namespace, {"message": "Internal error", "data": {"code": "internal"}})
+        except Exception as error:
+            if getattr(error, "retryable", False):
+                # Such as Redis not answering what a connect handler published: never a refusal.
+                self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
+            else:
+                _log.exception("connect to %s failed", namespace)
+                self._refuse(eio_sid, namespace, {"message": "Internal error", "data": {"code": "internal"}})
         finally:
             if not accepted:
                 self.manager.disconnect(sid, namespace, ignore_queue=True)
                 if admitted and gate is not None:
                     gate.left(sid, namespace)
+        if accepted and gate is not None:
+            self._let_in(gate, eio_sid, sid, namespace)
+
+    def _let_in(self, gate: Gate, eio_sid: str, sid: str, namespace: str) -> None:
+        try:
+            gate.joined(sid, namespace)
+        except Exception:
+            # The client was told that it is connected, so this is no refusal any more.
+            _log.exception("a client of %s could not be let into its rooms", namespace)
+            self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
 
     def _call_connect_handler(self, environ: dict[str, Any], sid: str, namespace: str, data: Any) -> Any:
         """Return None where the namespace accepts, else the payload of CONNECT_ERROR."""
@@ -155,7 +121,7 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         return socketio.exceptions.ConnectionRefusedError().error_args if success is False else None
 
     def _refuse(self, eio_sid: str, namespace: str, answer: Any) -> None:
-        self._send_packet(eio_sid, packet.Packet(packet.CONNECT_ERROR, answer, namespace))
+        self._send_packet(eio_sid, StrictPacket(packet.CONNECT_ERROR, answer, namespace))
 
     # Leaving
 
@@ -171,7 +137,7 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         local = self.manager.is_connected(sid, namespace)
         if local if ignore_queue else self.manager.can_disconnect(sid, namespace):
             eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
-            self._send_packet(eio_sid, packet.Packet(packet.DISCONNECT, namespace=namespace))
+            self._send_packet(eio_sid, StrictPacket(packet.DISCONNECT, namespace=namespace))
             self._leave(eio_sid, sid, namespace, self.reason.SERVER_DISCONNECT)
             if not any(self.manager.sid_from_eio_sid(eio_sid, other) for other in self.manager.get_namespaces()):
                 self.close_transport(eio_sid, self.reason.SERVER_DISCONNECT)
@@ -205,6 +171,8 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         if eio_sid not in self.environ:
             return
         try:
+            if eio_sid in self._binary_packet and isinstance(data, str):
+                raise ValueError("A text came where an attachment was due")
             super()._handle_eio_message(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
             _log.info("closing a connection that breaks the protocol: %s", error)
@@ -221,7 +189,7 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
             return
         handler = self.namespace_handlers.get(namespace)
         reply = Reply(partial(self._send_packet, eio_sid), namespace, id)
-        if hasattr(handler, "respond"):
+        if hasattr(handler, "respond") and data[0] not in self.handlers.get(namespace, {}):
             inbox = self._inboxes.setdefault(eio_sid, Inbox())
             if not inbox.put(partial(handler.respond, sid, data[0], data[1:], reply)):
                 handler.busy(reply, data[0])
