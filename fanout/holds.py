@@ -35,6 +35,7 @@ class Holds(Membership):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._holds: dict[tuple[str, str], Hold] = {}
+        self._told: dict[tuple[str, str], dict[str, Callable[[str], bool]]] = {}
 
     def hold(self, sid: str, namespace: str, room: str) -> None:
         """Enter `room`, and keep what arrives for `sid` until `release`. Raises ValueError where the sid is gone."""
@@ -51,12 +52,18 @@ class Holds(Membership):
         self.wait_until_passed(tenant, namespace, number)
         hold = self._holds.get((namespace, sid))
         if hold is not None and not hold.lost:
-            # Volatile events stand before the numbered one that they belong to.
-            told = max((i + 1 for i, (one, _) in enumerate(hold.waiting) if _is_told(one, number)), default=0)
-            history, hold.waiting = hold.waiting[:told], hold.waiting[told:]
-            self._send_entitled(sid, namespace, history, hold.room)
+            told = [event for event in hold.waiting if _is_told(event[0], number)]
+            hold.waiting = [event for event in hold.waiting if not _is_told(event[0], number)]
+            self._send_entitled(sid, namespace, told, hold.room)
         for room in leaving:
             self.basic_leave_room(sid, namespace, room)
+
+    def skip_told(self, sid: str, namespace: str, room: str, told: Callable[[str], bool]) -> None:
+        """Keep from a client the events of `room` whose arguments (JSON text) `told` knows, up to one it does not.
+
+        For events without a number, of which an answer tells by a count of their own.
+        """
+        self._told.setdefault((namespace, sid), {})[room] = told
 
     def release(self, sid: str, namespace: str) -> None:
         """Send what was kept, now that the answer with the history is sent; does nothing without a hold."""
@@ -68,10 +75,10 @@ class Holds(Membership):
             self.send_to(sid, namespace, "resync", {"reason": "gap"})
 
     def is_held(self, sid: str, namespace: str, announcement: Announcement, packet: engine.Packet) -> bool:
-        """Keep an event for a client whose history is being read, or return False."""
+        """Keep an event for a client whose history is being read, or that was told of it; else return False."""
         hold = self._holds.get((namespace, sid))
         if hold is None:
-            return False
+            return self._was_told(sid, namespace, announcement)
         if len(hold.waiting) < MAX_HELD:
             hold.waiting.append((announcement, packet))
         else:
@@ -91,6 +98,11 @@ class Holds(Membership):
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         super().basic_disconnect(sid, namespace, **kwargs)
         self._holds.pop((namespace, sid), None)
+        self._told.pop((namespace, sid), None)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: str) -> None:
+        super().basic_leave_room(sid, namespace, room)
+        self._forget_told(sid, namespace, room)
 
     def _send_entitled(
         self, sid: str, namespace: str, events: Sequence[tuple[Announcement, engine.Packet]], but: str | None
@@ -98,9 +110,28 @@ class Holds(Membership):
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         rooms = self._rooms_of.get((namespace, sid), set()) - {but}
         for announcement, packet in events:
-            if eio_sid is not None and not rooms.isdisjoint(announcement.header.rooms):
+            if eio_sid is None or rooms.isdisjoint(announcement.header.rooms):
+                continue
+            if not self._was_told(sid, namespace, announcement):
                 self.server._send_eio_packet(eio_sid, packet)
+
+    def _was_told(self, sid: str, namespace: str, announcement: Announcement) -> bool:
+        tests = self._told.get((namespace, sid), {})
+        for room in announcement.header.rooms if tests else ():
+            told = tests.get(room)
+            if told is not None:
+                if told(announcement.arguments):
+                    return True
+                self._forget_told(sid, namespace, room)
+        return False
+
+    def _forget_told(self, sid: str, namespace: str, room: str) -> None:
+        tests = self._told.get((namespace, sid), {})
+        tests.pop(room, None)
+        if not tests:
+            self._told.pop((namespace, sid), None)
 
 
 def _is_told(announcement: Announcement, number: int) -> bool:
-    return announcement.offset is not None and announcement.offset.number <= number
+    # A volatile event is announced before the numbered one that it belongs to.
+    return announcement.after < number if announcement.offset is None else announcement.offset.number <= number

@@ -81,9 +81,10 @@ class Order:
             else:
                 self.lost = "gap"
             return
-        offset = announcement.offset
-        if offset is not None:
-            here = self.position
+        offset, here = announcement.offset, self.position
+        if offset is None:
+            announcement = announcement._replace(after=here.number if here else 0)
+        else:
             if here is not None and offset.epoch == here.epoch and offset.number <= here.number:
                 return
             if offset.number != _next(here):

@@ -64,3 +64,8 @@ def workspace_room(tenant: str, workspace_id: str, *, deltas: bool) -> str:
 def workspace_audience(tenant: str, workspace_id: str) -> tuple[str, str]:
     """Return both rooms of a workspace: everyone in it."""
     return workspace_room(tenant, workspace_id, deltas=False), workspace_room(tenant, workspace_id, deltas=True)
+
+
+def ai_room(tenant: str, user_id: str, request_id: str) -> str:
+    """Return the room of a user's clients that follow one AI request."""
+    return f"{tenant}:ai:{user_id}/{request_id}"

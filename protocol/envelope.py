@@ -94,11 +94,15 @@ class Published:
 
 
 class Announcement(NamedTuple):
-    """A received envelope. `offset` is None for a volatile event; `arguments` is JSON text, not decoded."""
+    """A received envelope. `arguments` is JSON text, not decoded.
+
+    `offset` is None for a volatile event; `after` is then the number up to which the node had heard before it.
+    """
 
     offset: Offset | None
     header: Header
     arguments: str
+    after: int = 0
 
 
 _header = msgspec.json.Decoder(Header)
