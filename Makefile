@@ -49,6 +49,7 @@ audit: .make/dev
 
 bench: .make/dev
 	$(BIN)/python bench/logs.py
+	$(BIN)/python bench/ai.py
 
 clean:
 	rm -rf .venv node_modules .make .coverage .coverage.*

@@ -60,6 +60,14 @@ class Settings:
     logs_max: int
     logs_ttl: int
     runs_ttl: int
+    workspace_ttl: int
+    workspace_max_bytes: int
+    ai_backend: str
+    ai_max_concurrent: int
+    openai_api_key: str | None = field(repr=False)
+    openai_base_url: str | None
+    openai_default_model: str
+    openai_system_prompt: str
     recovery_window: int
     recovery_max_events: int
     recovery_max_bytes: int
@@ -85,7 +93,7 @@ class Settings:
             cors_methods=read.listed("SOCKET_CORS_METHODS", re.compile(r"[A-Z]+")),
             cors_credentials=read.boolean("SOCKET_CORS_CREDENTIALS"),
             anonymous_tenants=read.listed("SOCKET_ANONYMOUS_TENANTS", re.compile(ID_PATTERN)),
-            anonymous_scope=read.scope("SOCKET_ANONYMOUS_SCOPE"),
+            anonymous_scope=read.anonymous_scope(),
             ping_interval=read.number("SOCKET_PING_INTERVAL", 0.05, 3600),
             ping_timeout=read.number("SOCKET_PING_TIMEOUT", 0.05, 3600),
             max_payload=read.integer("SOCKET_MAX_PAYLOAD", 1024, 100_000_000),
@@ -106,6 +114,16 @@ class Settings:
             logs_max=read.integer("LOGS_MAX", 1, 100_000_000),
             logs_ttl=read.integer("LOGS_TTL", 1, YEARS),
             runs_ttl=read.integer("RUNS_TTL", 1, YEARS),
+            # Users in it refresh its life every 8 s.
+            workspace_ttl=read.integer("WORKSPACE_TTL", 60, YEARS),
+            # An event is at most 1 MB, and a state is one.
+            workspace_max_bytes=read.integer("WORKSPACE_MAX_BYTES", 1024, 1_000_000),
+            ai_backend=read.one_of("AI_BACKEND", ("", "openai", "echo")),
+            ai_max_concurrent=read.integer("AI_MAX_CONCURRENT", 1, 1000),
+            openai_api_key=read.text("OPENAI_API_KEY") or None,
+            openai_base_url=read.text("OPENAI_BASE_URL") or None,
+            openai_default_model=read.text("OPENAI_DEFAULT_MODEL"),
+            openai_system_prompt=read.text("OPENAI_SYSTEM_PROMPT"),
             recovery_window=read.integer("RECOVERY_WINDOW", 1, 7 * 86400),
             recovery_max_events=read.integer("RECOVERY_MAX_EVENTS", 1, 10_000_000),
             recovery_max_bytes=read.integer("RECOVERY_MAX_BYTES", 1024, 1 << 36),

@@ -9,16 +9,21 @@ from services.events import Events
 from services.feeds import Feeds
 from services.flows import Flows
 from services.logs import Logs
+from services.presence import Presence
+from services.workspaces import Workspaces
 from stores.client import RedisClient, connect
 from stores.logs import LogStore
+from stores.presence import PresenceStore
 from stores.runs import RunStore
+from stores.workspaces import WorkspaceStore
 
 
 class Emitter:
     """Publishes through Redis at `url`; without one, through the settings', else the embedded server of DATA_DIR.
 
-    `flows` and `logs` are the services; `publish` is the door for namespaces of one's own. Every method raises from
-    `protocol.errors`, `Unavailable` within 2 s where Redis doesn't answer. Use it as a context manager, or `close` it.
+    `flows`, `logs` and `workspaces` are the services; `publish` is the door for namespaces of one's own. Every
+    method raises from `protocol.errors`, `Unavailable` within 2 s where Redis doesn't answer. Use it as a context
+    manager, or `close` it.
     """
 
     def __init__(
@@ -38,6 +43,10 @@ class Emitter:
         self.logs = Logs(self.publisher, log_store, feeds)
         run_store = RunStore(self._redis, keys, settings.runs_ttl)
         self.flows = Flows(self.publisher, run_store, feeds, settings.max_subscriptions)
+        workspace_store = WorkspaceStore(self._redis, keys, settings.workspace_ttl, settings.workspace_max_bytes)
+        presence_store = PresenceStore(self._redis, keys, settings.workspace_ttl)
+        presence = Presence(self.publisher, presence_store, settings.max_subscriptions)
+        self.workspaces = Workspaces(self.publisher, workspace_store, presence, feeds)
         self.publish = Events(self.publisher).publish
 
     def close(self) -> None:

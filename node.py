@@ -1,8 +1,8 @@
 """One node, put together: what hears the tenants' events, who is connected and who may be, and its tick."""
 
-import itertools
 import logging
 import resource
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import gevent
 import socketio
 from gevent.lock import RLock
 
+from ai_backends.choice import choose
 from auth.tickets import Tickets, ticket_key
 from auth.tokens import TokenVerifier
 from config import Settings
@@ -25,16 +26,21 @@ from protocol import wire_json
 from protocol.errors import RealtimeError, Unavailable
 from protocol.scripts import Keys
 from services.access import Access
+from services.ai import Ai
 from services.events import BUILT_IN
 from stores.access import AccessStore
+from stores.ai import AiStore
 from stores.client import RedisClient, connect
 from transport.admission import NotNow, Refusal
 from transport.engine import make_node_tag
 from transport.sockets import SocketServer
 
-TICK_SECONDS = 0.5
+# Tokens end, and revocations close connections, within this time.
+GATE_SECONDS = 0.5
+# Users of a killed node leave their workspaces when their leases end; who looks often, tells it soon.
+WORKSPACES_SECONDS = 1.0
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
-TICKS_A_SWEEP = 60
+ACKS_SECONDS = 30.0
 # Descriptors for Redis, the log and what else isn't a client.
 SPARE_DESCRIPTORS = 256
 # How long the first request waits for the node to hear; until then it would be answered 503.
@@ -50,12 +56,26 @@ class Node:
         self._settings = settings
         self._started = False
         self._starting = RLock()
-        self._ticker: gevent.Greenlet[..., None] | None = None
+        self._tickers: list[gevent.Greenlet[..., None]] = []
         self.tag = make_node_tag()
         self.redis = RedisClient(connect(settings.redis_url))
         keys = Keys(settings.redis_prefix)
         self.manager = Manager(self.redis, BUILT_IN)
         self.emitter = Emitter(settings=settings, redis=self.redis, feeds=self.manager)
+        self.ai = Ai(
+            self.emitter.publisher,
+            AiStore(self.redis, keys),
+            self.manager,
+            choose(
+                settings.ai_backend,
+                api_key=settings.openai_api_key,
+                base_url=settings.openai_base_url,
+                default_model=settings.openai_default_model,
+                system_prompt=settings.openai_system_prompt,
+            ),
+            gevent.spawn,
+            max_concurrent=settings.ai_max_concurrent,
+        )
         self.access = _access(settings, AccessStore(self.redis, keys))
         self.sockets = self._socket_server()
         self.channels = Channels(
@@ -99,31 +119,30 @@ class Node:
             if not self._started:
                 log_as_json(self._settings.log_level)
                 self.channels.start()
-                self._ticker = gevent.spawn(self._tick)
+                self._tickers = [gevent.spawn(_every, seconds, act) for seconds, act in self._ticks()]
+                self.ai.start()
                 self.channels.wait_until_heard(FIRST_SECONDS)
                 self._started = True
 
     def close(self) -> None:
         """Stop hearing events and close the connections to Redis."""
-        if self._ticker is not None:
-            self._ticker.kill()
+        self.ai.close()
+        gevent.killall(self._tickers)
         self.channels.stop()
         self.redis.close()
+
+    def _ticks(self) -> list[tuple[float, Callable[[], Any]]]:
+        # Each in a greenlet of its own: one that waits for Redis holds up no other.
+        return [
+            (GATE_SECONDS, self.gate.tick),
+            (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
+            (ACKS_SECONDS, self.manager.forget_unanswered),
+        ]
 
     def _accepts(self) -> bool:
         # A WebSocket handshake is looked at before the application is called.
         self.start()
         return self.channels.hears
-
-    def _tick(self) -> None:
-        for ticks in itertools.count(1):
-            gevent.sleep(TICK_SECONDS)
-            try:
-                self.gate.tick()
-                if ticks % TICKS_A_SWEEP == 0:
-                    self.manager.forget_unanswered()
-            except Exception:
-                _log.exception("a tick failed")
 
     def _socket_server(self) -> SocketServer:
         settings = self._settings
@@ -144,6 +163,15 @@ class Node:
             max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
             accepting=self._accepts,
         )
+
+
+def _every(seconds: float, act: Callable[[], Any]) -> None:
+    while True:
+        gevent.sleep(seconds)
+        try:
+            act()
+        except Exception:
+            _log.exception("a tick failed")
 
 
 class SocketGate:

@@ -21,9 +21,11 @@ import routes.health
 from auth.principal import Principal
 from config import Settings
 from fanout.rooms import own_room
+from namespaces.ai import AiNamespace
 from namespaces.base import RootNamespace
 from namespaces.flows import FlowsNamespace
 from namespaces.logs import LogsNamespace
+from namespaces.workspaces import WorkspacesNamespace
 from node import Node
 from protocol.errors import NotFound
 from stores import embedded
@@ -34,8 +36,8 @@ from transport.single import serve
 class SocketManager:
     """Realtime for a Flask app: `SocketManager(app)`, or `init_app(app)` later; then serve `wsgi_app`.
 
-    `flows` and `logs` publish, as `publish` does for namespaces of one's own; `issue_ticket` gives a user of the
-    app a ticket; `server` is the python-socketio `Server`. Raises `config.SettingError` for a bad setting.
+    `flows`, `logs` and `workspaces` publish, as `publish` does for namespaces of one's own; `issue_ticket` gives
+    a user of the app a ticket; `server` is the python-socketio `Server`. Raises `config.SettingError`.
     """
 
     wsgi_app: "RealtimeApp"
@@ -44,9 +46,16 @@ class SocketManager:
         self.settings = settings or Settings.from_env()
         self._node = node = Node(self.settings)
         self.flows, self.logs, self.publish = node.emitter.flows, node.emitter.logs, node.emitter.publish
+        self.workspaces = node.emitter.workspaces
         self.issue_ticket = node.access.issue_ticket_for
         self.server: socketio.Server = node.sockets
-        for namespace in (RootNamespace("/"), LogsNamespace(self.logs), FlowsNamespace(self.flows)):
+        for namespace in (
+            RootNamespace("/"),
+            LogsNamespace(self.logs),
+            FlowsNamespace(self.flows),
+            WorkspacesNamespace(self.workspaces),
+            AiNamespace(node.ai),
+        ):
             self.register_namespace(namespace)
         if app is not None:
             self.init_app(app)
@@ -54,7 +63,7 @@ class SocketManager:
     def init_app(self, app: Flask) -> None:
         """Add the HTTP API and the health checks to `app`; `wsgi_app` then serves it with the sockets in front."""
         node = self._node
-        app.register_blueprint(routes.api.blueprint(self.logs, self.flows, node.access))
+        app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.workspaces, node.access))
         app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, lambda: True))
         app.extensions["mintflow"] = self
         self.wsgi_app = RealtimeApp(self, app)

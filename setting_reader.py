@@ -65,7 +65,7 @@ class Reader:
     def one_of(self, name: str, known: tuple[str, ...]) -> str:
         text = self.text(name).lower()
         if text not in known:
-            raise SettingError(name, f"must be one of {', '.join(known)}, not {text[:40]!r}")
+            raise SettingError(name, f"must be one of {', '.join(filter(None, known))}, not {text[:40]!r}")
         return text
 
     def matching(self, name: str, pattern: str, default: str = "") -> str:
@@ -93,6 +93,12 @@ class Reader:
             if part not in SCOPES:
                 raise SettingError(name, f"has the scope {part[:40]!r}; known are {', '.join(SCOPES)}")
         return members
+
+    def anonymous_scope(self) -> tuple[str, ...]:
+        """Return what anonymous clients may do: with the echo backend, which costs nothing, AI too by default."""
+        scope = self.scope("SOCKET_ANONYMOUS_SCOPE")
+        is_default = not self._env.get("SOCKET_ANONYMOUS_SCOPE", "").strip()
+        return (*scope, "ai:use") if is_default and self.text("AI_BACKEND").lower() == "echo" else scope
 
     def origins(self) -> tuple[str, ...] | str:
         if self.text("SOCKET_CORS_ORIGIN") == "*":

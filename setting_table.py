@@ -30,7 +30,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SOCKET_CORS_METHODS", "list", "GET,POST,PUT,DELETE", "Methods that such pages may use."),
     Setting("SOCKET_CORS_CREDENTIALS", "boolean", "false", "Let such pages send cookies; needs a list of origins."),
     Setting("SOCKET_ANONYMOUS_TENANTS", "list", "default", "Tenants of clients without a token."),
-    Setting("SOCKET_ANONYMOUS_SCOPE", "list", "logs:read,logs:write,flows:read,flows:write,workspaces:read,workspaces:write", "What clients without a token may do; `none` for nothing."),  # noqa: E501
+    Setting("SOCKET_ANONYMOUS_SCOPE", "list", "logs:read,logs:write,flows:read,flows:write,workspaces:read,workspaces:write", "What clients without a token may do; `none` for nothing. With `AI_BACKEND=echo` the default has `ai:use` too."),  # noqa: E501
     Setting("SOCKET_PING_INTERVAL", "seconds", "25", "Time between two heartbeats; fractions allowed."),
     Setting("SOCKET_PING_TIMEOUT", "seconds", "20", "How long a heartbeat may go unanswered; fractions allowed."),
     Setting("SOCKET_MAX_PAYLOAD", "bytes", "1000000", "Largest message of a client."),
@@ -51,6 +51,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("LOGS_MAX", "integer", "100000", "Log records kept of a tenant."),
     Setting("LOGS_TTL", "seconds", "604800", "How long they are kept."),
     Setting("RUNS_TTL", "seconds", "86400", "How long the state of a run is kept after its last event."),
+    Setting("WORKSPACE_TTL", "seconds", "86400", "How long a workspace is kept after its last update and user."),
+    Setting("WORKSPACE_MAX_BYTES", "bytes", "1000000", "Size of a workspace's state as JSON; 1000000 at most."),
+    Setting("AI_BACKEND", "name", "", "`openai` or `echo`; without it there is no AI service."),
+    Setting("AI_MAX_CONCURRENT", "integer", "3", "AI requests of one user at once."),
+    Setting("OPENAI_API_KEY", "secret", "", "For `AI_BACKEND=openai`."),
+    Setting("OPENAI_BASE_URL", "URL", "", "Another server of the same protocol, such as `http://127.0.0.1:11434/v1`."),
+    Setting("OPENAI_DEFAULT_MODEL", "text", "", "The model of requests that name none."),
+    Setting("OPENAI_SYSTEM_PROMPT", "text", "", "What every conversation begins with."),
     Setting("RECOVERY_WINDOW", "seconds", "600", "How long after a disconnection a client gets what it missed."),
     Setting("RECOVERY_MAX_EVENTS", "integer", "10000", "Events kept for that, of a tenant and namespace."),
     Setting("RECOVERY_MAX_BYTES", "bytes", "67108864", "Their size at most."),

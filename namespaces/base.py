@@ -54,15 +54,18 @@ class Desk(Protocol):
         ...
 
 
-def handles(message: type[Any], *, name: str | None = None, answer: str | None = None) -> Callable[[Handler], Handler]:
+def handles(
+    message: type[Any], *, name: str | None = None, answer: str | None = None, silent: bool = False
+) -> Callable[[Handler], Handler]:
     """Mark a method as the handler of the command of its name.
 
     `message` is a msgspec Struct. `name` is the command's where the method is called otherwise, `answer` that of the
-    event that answers a command sent without an ack.
+    event that answers a command sent without an ack; a `silent` command has none, but its errors are told.
     """
 
     def mark(method: Handler) -> Handler:
-        method.command = (message, name or method.__name__, answer)  # type: ignore[attr-defined]
+        command = name or method.__name__
+        method.command = (message, command, "" if silent else answer or command)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -82,7 +85,7 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         super().__init_subclass__()
         marked = {attribute: getattr(cls, attribute) for attribute in dir(cls)}
         cls._commands = {
-            value.command[1]: (value.command[0], attribute, value.command[2] or value.command[1])
+            value.command[1]: (value.command[0], attribute, value.command[2])
             for attribute, value in marked.items()
             if callable(value) and hasattr(value, "command")
         }
@@ -146,7 +149,7 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
     def _answer(self, reply: Reply, answer: str, value: Any) -> None:
         if reply.acked:
             reply.ack({"ok": True, "data": value})
-        else:
+        elif answer:
             reply.emit(answer, value)
 
     def _refuse(self, reply: Reply, event: str, error: RealtimeError) -> None:

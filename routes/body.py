@@ -6,7 +6,7 @@ import msgspec
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from protocol.envelope import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from protocol.envelope import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from protocol.errors import InvalidPayload, TooLarge
 from protocol.validation import mistyped
 from routes.errors import Malformed
@@ -15,12 +15,20 @@ from routes.errors import Malformed
 MAX_SMALL_BYTES = 16_384
 _LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 def read_message(message: type[Message]) -> Message:
     """Return the body as one `message`. Raises Malformed, InvalidPayload with the field's path, TooLarge (16 KB)."""
     decoded: Message = _decode(msgspec.json.Decoder(message).decode, _bytes(MAX_SMALL_BYTES))
+    return decoded
+
+
+def read_object() -> dict[str, Any]:
+    """Return the body, an object of at most 1 MB, its values as text. Raises Malformed, InvalidPayload, TooLarge."""
+    decoded: dict[str, Any] = _decode(_object.decode, _bytes(MAX_EVENT_BYTES))
     return decoded
 
 

@@ -21,16 +21,16 @@ local function pointer(name)
   return '"/' .. string.gsub(string.gsub(string.sub(name, 2), '~', '~0'), '/', '~1')
 end
 
-local function delta_of(given, values, gone, state)
+local function delta_of(written, values, gone, state, most_bytes)
   local operations = {}
   for _, name in ipairs(gone) do operations[#operations + 1] = '{"op":"remove","path":' .. pointer(name) .. '}' end
-  for _, name in ipairs(given) do
+  for _, name in ipairs(written) do
     operations[#operations + 1] = '{"op":"add","path":' .. pointer(name) .. ',"value":' .. values[name] .. '}'
   end
   local text = '[' .. table.concat(operations, ',') .. ']'
-  local whole = '[{"op":"replace","path":"","value":' .. state .. '}]'
-  -- So a delta is hardly longer than the state, however many small members there are.
-  return #whole < #text and whole or text
+  -- Many small members take several times their own length. So a delta is hardly longer than a state may be.
+  if #text > most_bytes then return '[{"op":"replace","path":"","value":' .. state .. '}]' end
+  return text
 end
 
 local function change(keys, args)
@@ -42,15 +42,17 @@ local function change(keys, args)
     return nil, 'conflict', 'The workspace is at version ' .. held, {held, state, held_time}
   end
   local count = tonumber(args[8])
-  local given, fresh, fields, gone = {}, {}, {}, {}
+  local replaces = args[2] == 'replace'
+  local fresh, fields, written, gone = {}, {}, {}, {}
   for i = 1, count do
     local name, value = args[7 + 2 * i], args[8 + 2 * i]
-    given[i], fresh[name] = name, true
+    fresh[name] = true
+    if not (replaces and values[name] == value) then written[#written + 1] = name end
     fields[2 * i - 1], fields[2 * i] = 's:' .. name, value
     if not values[name] then names[#names + 1] = name end
     values[name] = value
   end
-  if args[2] == 'replace' then
+  if replaces then
     for _, name in ipairs(names) do
       if not fresh[name] then gone[#gone + 1] = name end
     end
@@ -79,6 +81,6 @@ local function change(keys, args)
   call_all('HSET', key, fields)
   redis.call('HSET', key, 'v', version, 't', time)
   redis.call('PEXPIRE', key, args[4])
-  if args[7] ~= '1' then delta = delta_of(given, values, gone, state) end
+  if args[7] ~= '1' then delta = delta_of(written, values, gone, state, tonumber(args[5])) end
   return {state, version, time}
 end

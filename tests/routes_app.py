@@ -22,10 +22,14 @@ from protocol.scripts import Keys
 from services.access import Access
 from services.flows import Flows
 from services.logs import Logs
+from services.presence import Presence
+from services.workspaces import Workspaces
 from stores.access import AccessStore
 from stores.client import RedisClient, connect
 from stores.logs import LogStore
+from stores.presence import PresenceStore
 from stores.runs import RunStore
+from stores.workspaces import WorkspaceStore
 
 SECRET = "0123456789abcdef0123456789abcdef-test"
 MONTH = 30 * 86_400
@@ -93,6 +97,8 @@ class Site:
         publisher = Publisher(self.redis, keys, Caps())
         self.logs = Logs(publisher, LogStore(self.redis, keys))
         self.flows = Flows(publisher, RunStore(self.redis, keys, 86_400))
+        presence = Presence(publisher, PresenceStore(self.redis, keys, 86_400))
+        self.workspaces = Workspaces(publisher, WorkspaceStore(self.redis, keys, 86_400), presence)
         self.access = Access(
             verifier=TokenVerifier(["HS256"], SECRET, None, None, None, MONTH),
             tickets=Tickets(ticket_secret),
@@ -105,7 +111,7 @@ class Site:
         self.app = Flask("host")
         self.before = self._settings()
         self._host_routes()
-        self.app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.access))
+        self.app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.workspaces, self.access))
         self.app.register_blueprint(routes.health.blueprint(self.redis, lambda: self.hears, lambda: self.accepting))
         self.after = self._settings()
         self.client: FlaskClient = self.app.test_client()

@@ -1,0 +1,81 @@
+// A chat in the terminal: node examples/chat.mjs [url]
+// Answers come word by word. Ctrl-C cancels the answer, and with none it ends the chat; /clear forgets the conversation.
+import { createInterface } from "node:readline";
+import { randomUUID } from "node:crypto";
+import { io } from "socket.io-client";
+
+const url = process.argv[2] ?? "http://127.0.0.1:3000";
+// A server that wants a token gets the one of the environment; a JWT, or a fresh ticket.
+const auth = process.env.TOKEN ? { token: process.env.TOKEN } : {};
+const ai = io(`${url}/ai`, { auth });
+const conversationId = randomUUID();
+const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: "you> " });
+
+// The answer that is coming: its request, and the index of the last chunk shown.
+let current = null;
+
+function show({ chunk, index }) {
+  if (index <= current.last) return;
+  current.last = index;
+  process.stdout.write(chunk);
+}
+
+function end(status, error) {
+  if (status === "cancelled") process.stdout.write(" [cancelled]");
+  if (status === "error") process.stdout.write(` [${error}]`);
+  process.stdout.write("\n");
+  current = null;
+  next();
+}
+
+const mine = (act) => (event) => event.requestId === current?.requestId && act(event);
+ai.on("ai_stream_chunk", mine(show));
+ai.on("ai_stream_end", mine(({ status, error }) => end(status, error)));
+
+// After a reconnect, what was missed comes with the answer, and the rest goes on by itself.
+async function resume() {
+  if (!current) return;
+  const { requestId, last } = current;
+  const answer = await ai.emitWithAck("resume_stream", { requestId, after: last });
+  if (requestId !== current?.requestId) return;
+  if (!answer.ok) return end("error", answer.error.message);
+  answer.data.chunks.forEach(show);
+  if (answer.data.status !== "running") end(answer.data.status, answer.data.error);
+}
+
+async function ask(prompt) {
+  const requestId = randomUUID();
+  current = { requestId, last: -1 };
+  process.stdout.write("ai>  ");
+  const answer = await ai.emitWithAck("ai_request", { requestId, prompt, stream: true, conversationId });
+  if (!answer.ok && current?.requestId === requestId) end("error", answer.error.message);
+}
+
+// What was typed and not asked yet.
+const typed = [];
+
+async function next() {
+  if (current || !ai.connected) return;
+  const line = typed.shift();
+  if (line === "/clear") await ai.emitWithAck("clear_history", { conversationId });
+  if (line && line !== "/clear") await ask(line);
+  else if (typed.length) next();
+  else if (lines.closed) ai.close();
+  else lines.prompt();
+}
+
+lines.on("line", (line) => typed.push(line.trim()) === 1 && next());
+ai.once("connect", () => {
+  console.log(`connected to ${url}`);
+  next();
+  ai.on("connect", resume);
+});
+ai.on("resync", resume);
+ai.on("connect_error", (error) => console.error(`not connected: ${error.message}`));
+ai.on("disconnect", (reason) => reason === "io client disconnect" || console.error(`\ndisconnected: ${reason}`));
+
+lines.on("SIGINT", () => (current ? ai.emit("cancel_stream", { requestId: current.requestId }) : lines.close()));
+lines.on("close", () => {
+  lines.closed = true;
+  if (!current && !typed.length) ai.close();
+});

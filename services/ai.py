@@ -1,0 +1,231 @@
+"""AI requests: take them on, cancel and resume them, forget conversations. What a user has is nobody else's."""
+
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from msgspec import UNSET, Raw
+
+from ai_backends.base import Backend, Message, Question
+from auth.principal import Principal
+from fanout.publisher import Publisher
+from fanout.rooms import ai_room
+from protocol.ai import (
+    AiAccepted,
+    AiError,
+    AiRequest,
+    AiUnavailable,
+    CancelStream,
+    Chunk,
+    ClearHistory,
+    HistoryCleared,
+    ResumeStream,
+    StreamCancelled,
+    StreamResumed,
+    told_up_to,
+)
+from protocol.errors import InvalidPayload, NotFound, RealtimeError, Unavailable
+from protocol.times import iso, now_ms
+from services.ai_events import NAMESPACE
+from services.ai_run import Limits, Run, Spawn, Stopped
+from services.ai_watch import AiWatch
+from services.feeds import Feeds
+from stores.ai import AiStore, Kept, RequestKey
+
+# Of one node, whoever asks; a backend's connections are bounded by it too.
+MAX_RUNNING = 200
+# What an answer lists one by one; more chunks than that come several in one, the index that of the last.
+MAX_LISTED = 500
+NO_BACKEND = (
+    "This server has no AI service: set AI_BACKEND=openai with OPENAI_API_KEY, or with OPENAI_BASE_URL for another "
+    "server of the same protocol, or AI_BACKEND=echo"
+)
+CLOSE_SECONDS = 2.0
+
+
+class AiRooms(Feeds, Protocol):
+    """What /ai needs of this node's rooms beside what others do."""
+
+    def send_to(self, sid: str, namespace: str, event: str, payload: Any) -> None:
+        """Send one event to one client of this node."""
+        ...
+
+    def skip_told(self, sid: str, namespace: str, room: str, told: Callable[[str], bool]) -> None:
+        """Keep from a client the events of `room` whose arguments (JSON text) `told` knows, up to one it does not."""
+        ...
+
+
+class Ai:
+    """The service behind /ai. `backend` is None where none is configured; `spawn` begins a greenlet."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        store: AiStore,
+        rooms: AiRooms,
+        backend: Backend | None,
+        spawn: Spawn,
+        *,
+        max_concurrent: int = 3,
+        limits: Limits | None = None,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._rooms = rooms
+        self._backend = backend
+        self._spawn = spawn
+        self._max_concurrent = max_concurrent
+        self._limits = limits or Limits()
+        self._clock_ms = clock_ms
+        self._owner = secrets.token_hex(8)
+        self._runs: dict[RequestKey, Run] = {}
+        self._watch = AiWatch(publisher, store, rooms, self._runs, self._limits, clock_ms)
+
+    def request(self, principal: Principal, sid: str, command: AiRequest) -> AiAccepted:
+        """Take on a request; its events go to this client and to those that resume it.
+
+        Raises AiUnavailable, Conflict for an id in use, RateLimited, InvalidPayload without a model, Unavailable.
+        """
+        principal.require("ai:use")
+        key = RequestKey(principal.tenant, principal.user_id, command.request_id)
+        backend = self._backend
+        if backend is None:
+            refusal = AiUnavailable(NO_BACKEND)
+            self._rooms.send_to(sid, NAMESPACE, "ai_error", AiError.of(command.request_id, refusal, self._now()))
+            raise refusal
+        model = command.model or backend.default_model
+        if not model:
+            raise InvalidPayload("Expected a model, since this server has no OPENAI_DEFAULT_MODEL", "$.model")
+        if len(self._runs) >= MAX_RUNNING:
+            raise Unavailable("This node runs as many AI requests as it can; try again shortly")
+        question = Question(
+            model,
+            self._conversation(principal, command),
+            command.options.temperature,
+            command.options.max_tokens,
+        )
+        self._store.accept(key, owner=self._owner, model=model, stream=command.stream, most=self._max_concurrent)
+        run = self._runs[key] = Run(
+            key,
+            self._owner,
+            question,
+            streamed=command.stream,
+            conversation_id=command.conversation_id or "",
+            backend=backend,
+            publisher=self._publisher,
+            store=self._store,
+            spawn=self._spawn,
+            limits=self._limits,
+            clock_ms=self._clock_ms,
+        )
+        try:
+            # Events wait until the command is answered.
+            self._rooms.hold(sid, NAMESPACE, ai_room(*key))
+            self._watch.follow(sid, key)
+        except ValueError:
+            pass  # the client is gone already; it has as long to come back as any other
+        finally:
+            self._spawn(partial(self._work, run))
+        return AiAccepted(request_id=key.request_id)
+
+    def cancel(self, principal: Principal, command: CancelStream) -> StreamCancelled:
+        """End a request of the user's, on whichever node it runs. Raises NotFound, Unavailable."""
+        principal.require("ai:use")
+        key = RequestKey(principal.tenant, principal.user_id, command.request_id)
+        if self._store.cancel(key) is None:
+            raise NotFound("You have no such request")
+        run = self._runs.get(key)
+        if run is not None:
+            run.stop(Stopped())
+        return StreamCancelled(request_id=key.request_id)
+
+    def resume(self, principal: Principal, sid: str, command: ResumeStream) -> StreamResumed:
+        """Return what a client missed of a request of its user's, and let what follows come. Raises NotFound."""
+        principal.require("ai:use")
+        key = RequestKey(principal.tenant, principal.user_id, command.request_id)
+        room = ai_room(*key)
+        already = room in self._rooms.get_rooms(sid, NAMESPACE)
+        self._rooms.hold(sid, NAMESPACE, room)
+        try:
+            kept = self._store.resume(key, command.after, self._publisher.head_key(key.tenant, NAMESPACE))
+            if not kept.fields:
+                raise NotFound("You have no such request")
+            # Chunks have no number in the log; their index says whether the answer tells of them.
+            self._rooms.skip_told(sid, NAMESPACE, room, told_up_to(int(kept.fields.get("next", b"0")) - 1))
+            self._rooms.catch_up(sid, key.tenant, NAMESPACE, kept.head)
+        except RealtimeError:
+            if not already:
+                self._rooms.leave(sid, NAMESPACE, room)
+            raise
+        self._watch.follow(sid, key)
+        return _resumed(key, kept)
+
+    def clear(self, principal: Principal, command: ClearHistory) -> HistoryCleared:
+        """Forget a conversation of the user's, or all. Raises Unavailable."""
+        principal.require("ai:use")
+        self._store.forget(principal.tenant, principal.user_id, command.conversation_id)
+        return HistoryCleared(timestamp=self._now())
+
+    def joined(self, principal: Principal, sid: str) -> None:
+        """Hear of a new client: its tenant's requests are watched over here from now on."""
+        self._watch.came(principal.tenant, sid)
+
+    def left(self, principal: Principal, sid: str) -> None:
+        """Hear that a client is gone."""
+        self._watch.gone(principal.tenant, sid)
+
+    def start(self) -> None:
+        """Begin to watch over requests."""
+        self._watch.begin(self._spawn)
+
+    def close(self) -> None:
+        """End what runs here, and stop watching. Takes at most 2 s."""
+        for run in tuple(self._runs.values()):
+            run.stop(Stopped(Unavailable("This server is shutting down; try again")))
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._runs and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._watch.end()
+        if self._backend is not None:
+            self._backend.close()
+
+    def _work(self, run: Run) -> None:
+        try:
+            run.work()
+        finally:
+            if self._runs.get(run.key) is run:
+                del self._runs[run.key]
+
+    def _conversation(self, principal: Principal, command: AiRequest) -> tuple[Message, ...]:
+        messages: list[Message] = []
+        if command.conversation_id is not None:
+            for prompt, answer in self._store.history(principal.tenant, principal.user_id, command.conversation_id):
+                messages += (Message("user", prompt), Message("assistant", answer))
+        return (*messages, Message("user", command.prompt))
+
+    def _now(self) -> str:
+        return iso(self._clock_ms())
+
+
+def _resumed(key: RequestKey, kept: Kept) -> StreamResumed:
+    def text(name: str) -> Any:
+        return kept.fields[name].decode() if name in kept.fields else UNSET
+
+    group = -(-len(kept.chunks) // MAX_LISTED) or 1
+    chunks = []
+    for start in range(0, len(kept.chunks), group):
+        part = kept.chunks[start : start + group]
+        # JSON strings side by side, without the quotes between them.
+        chunks.append(Chunk(chunk=Raw(b'"' + b"".join(one[1:-1] for _, one in part) + b'"'), index=part[-1][0]))
+    return StreamResumed(
+        request_id=key.request_id,
+        status=text("status"),
+        chunks=chunks,
+        usage=Raw(kept.fields["usage"]) if "usage" in kept.fields else UNSET,
+        error=text("error"),
+        code=text("code"),
+        retryable=kept.fields["retryable"] == b"1" if "retryable" in kept.fields else UNSET,
+    )

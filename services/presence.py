@@ -1,0 +1,174 @@
+"""The clients of this node that are in workspaces: each is announced once, kept alive, and taken leave of once.
+
+What Redis holds of them is a lease, so that another node can say `user_left` for one that died.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from fanout.publisher import Publisher
+from fanout.rooms import workspace_audience
+from protocol.envelope import Event, Header
+from protocol.errors import Conflict, NotFound, TooLarge, Unavailable
+from protocol.wire_json import dumps
+from protocol.workspaces import User, user_pieces
+from stores.presence import PresenceStore
+
+NAMESPACE = "/workspaces"
+# Users of dead nodes that one tick says goodbye for, of a tenant: some 0.3 ms each, shared with the other nodes.
+SWEEP = 200
+
+_log = logging.getLogger("mintflow.presence")
+
+
+@dataclass(slots=True)
+class Member:
+    """One client of this node in one workspace. `leaving` is set before its goodbye is published."""
+
+    tenant: str
+    workspace_id: str
+    user: User
+    leaving: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Workspace id and sid."""
+        return self.workspace_id, self.user.socket_id
+
+
+class Presence:
+    """Announces this node's members and refreshes their leases; `tick` is due every second, in one place.
+
+    A client is in at most `max_workspaces`. Leases are refreshed after two fifths of their life and looked over after
+    a quarter, so a dead node's users are gone a good quarter after their leases.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        store: PresenceStore,
+        max_workspaces: int = 1000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._max_workspaces = max_workspaces
+        self._clock = clock
+        self._by_tenant: dict[str, dict[tuple[str, str], Member]] = {}
+        self._by_sid: dict[str, dict[str, Member]] = {}
+        self._refresh_at = self._sweep_at = clock()
+
+    def find(self, sid: str, workspace_id: str) -> Member | None:
+        """Return a client of this node in a workspace."""
+        return self._by_sid.get(sid, {}).get(workspace_id)
+
+    def enter(self, member: Member) -> None:
+        """Take in a client and tell the others. Raises TooLarge where it or the workspace has too many, Unavailable."""
+        own = self._by_sid.get(member.user.socket_id, {})
+        if len(own) >= self._max_workspaces:
+            raise TooLarge(f"A client is in at most {self._max_workspaces} workspaces", limit=self._max_workspaces)
+        self._keep(member)
+        try:
+            self._announce(member)
+        except BaseException:
+            # Where it was announced after all, its lease ends by itself.
+            self._drop(member)
+            raise
+
+    def leave(self, member: Member) -> None:
+        """Tell the others that a client left, then forget it. Raises Unavailable; it is still here then."""
+        member.leaving = True
+        try:
+            self._say_goodbye(member.tenant, *member.place)
+        except BaseException:
+            member.leaving = False
+            raise
+        self._drop(member)
+
+    def withdraw(self, member: Member) -> None:
+        """Undo `enter` for a client that could not join after all; where Redis is silent, its lease ends by itself."""
+        member.leaving = True
+        self._drop(member)
+        with suppress(Unavailable):
+            self._say_goodbye(member.tenant, *member.place)
+
+    def gone(self, sid: str) -> None:
+        """Take leave of a client that disconnected. Raises Unavailable; its leases end by themselves then."""
+        members = list(self._by_sid.get(sid, {}).values())
+        for member in members:
+            member.leaving = True
+            self._drop(member)
+        for member in members:
+            self._say_goodbye(member.tenant, *member.place)
+
+    def tick(self) -> None:
+        """Refresh the leases of this node's members, and say goodbye for those of others whose leases ran out."""
+        now, lease = self._clock(), self._store.lease_seconds
+        try:
+            if now >= self._refresh_at:
+                self._refresh()
+                self._refresh_at = now + lease * 0.4
+            if now >= self._sweep_at:
+                self._sweep_at = now + lease * 0.25
+                self._sweep()
+        except Unavailable as error:
+            # All nodes were cut off: let each refresh its own before anyone takes the others for dead.
+            self._sweep_at = self._clock() + lease * 0.5
+            _log.warning("leases wait: %s", error)
+
+    def _refresh(self) -> None:
+        for tenant, members in list(self._by_tenant.items()):
+            for place in self._store.refresh(tenant, list(members)):
+                # Taken for dead while this node was too slow, or Redis has lost everything: here again.
+                member = members.get(place)
+                if member is not None and not member.leaving:
+                    with suppress(TooLarge):
+                        self._announce(member)
+
+    def _sweep(self) -> None:
+        for tenant in list(self._by_tenant):
+            expired = self._store.expired(tenant, SWEEP)
+            # All nodes find the same ones at about the same time.
+            random.shuffle(expired)
+            for workspace_id, sid in expired:
+                self._say_goodbye(tenant, workspace_id, sid, only_expired=True)
+
+    def _announce(self, member: Member) -> None:
+        tenant, workspace_id, user = member.tenant, member.workspace_id, member.user
+        header = Header(workspace_audience(tenant, workspace_id), except_sid=user.socket_id)
+        event = Event(header, user_pieces("user_joined", workspace_id, dumps(user)))
+        with suppress(Conflict):
+            # A conflict: it is here already, by a call whose answer was lost.
+            change = self._store.join_change(tenant, workspace_id, user)
+            self._publisher.publish(tenant, NAMESPACE, [event], change)
+        if member.leaving:
+            # It left while it was being announced, so that its goodbye came too early.
+            self._say_goodbye(tenant, *member.place)
+
+    def _say_goodbye(self, tenant: str, workspace_id: str, sid: str, *, only_expired: bool = False) -> None:
+        event = Event(
+            Header(workspace_audience(tenant, workspace_id), except_sid=sid),
+            user_pieces("user_left", workspace_id, None),
+        )
+        with suppress(NotFound):
+            # Not found: another node was first, or the user is back.
+            change = self._store.leave_change(tenant, workspace_id, sid, only_expired=only_expired)
+            self._publisher.publish(tenant, NAMESPACE, [event], change)
+
+    def _keep(self, member: Member) -> None:
+        self._by_tenant.setdefault(member.tenant, {})[member.place] = member
+        self._by_sid.setdefault(member.user.socket_id, {})[member.workspace_id] = member
+
+    def _drop(self, member: Member) -> None:
+        workspace_id, sid = member.place
+        of_tenant, of_sid = self._by_tenant.get(member.tenant, {}), self._by_sid.get(sid, {})
+        if of_sid.get(workspace_id) is member:
+            del of_tenant[member.place], of_sid[workspace_id]
+            if not of_tenant:
+                del self._by_tenant[member.tenant]
+            if not of_sid:
+                del self._by_sid[sid]

@@ -1,0 +1,304 @@
+"""Shared states: update them, read them, be in them with others."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from auth.principal import Principal
+from fanout.publisher import Publisher, Repeat
+from fanout.rooms import workspace_audience, workspace_room
+from protocol.envelope import Event, Header, Policy, Published, event_pieces
+from protocol.errors import Conflict, NotFound, RealtimeError
+from protocol.ids import check_id
+from protocol.times import iso, now_ms
+from protocol.validation import mistyped
+from protocol.wire_json import dumps, loads
+from protocol.workspaces import (
+    Edit,
+    JoinWorkspace,
+    LeaveWorkspace,
+    Patch,
+    UpdatePresence,
+    UpdateWorkspace,
+    User,
+    WorkspaceDone,
+    WorkspaceJoined,
+    WorkspaceRead,
+    WorkspaceShown,
+    WorkspaceUpdated,
+    presence_text,
+    updated_pieces,
+)
+from services.feeds import Feeds
+from services.patches import patch_state
+from services.presence import NAMESPACE, Member, Presence
+from stores.workspaces import WorkspaceState, WorkspaceStore
+
+# How often a patch without a base version is made anew because others were faster.
+PATCH_TRIES = 50
+
+
+class Busy(Conflict):
+    """Others wrote faster than a patch could be made; the same request may succeed later."""
+
+    retryable = True
+
+
+class Workspaces:
+    """The service behind /workspaces, `/api/v1/workspaces` and `realtime.workspaces`."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        store: WorkspaceStore,
+        presence: Presence,
+        feeds: Feeds | None = None,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._presence = presence
+        self._feeds = feeds
+        self._clock_ms = clock_ms
+
+    # In-process code names the tenant; it is trusted with it.
+
+    def get(self, tenant: str, workspace_id: str) -> WorkspaceRead:
+        """Return a workspace, `state` decoded; one that nobody wrote to is {} at version 0. Raises Unavailable."""
+        check_id(tenant, "$.tenant")
+        found = self.read(Principal.system(tenant), check_id(workspace_id, "$.workspaceId"))
+        return msgspec.structs.replace(found, state=loads(bytes(found.state)))
+
+    def update(
+        self,
+        tenant: str,
+        workspace_id: str,
+        state: Mapping[str, Any] | None = None,
+        *,
+        partial: bool = True,
+        patch: list[dict[str, Any]] | None = None,
+        base_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Merge `state` (`partial=False`: replace by it), or apply an RFC 6902 `patch`; `payload` tells the delta.
+
+        Raises InvalidPayload, TooLarge, Conflict with `details` state (JSON text) and version, Unavailable.
+        """
+        check_id(tenant, "$.tenant")
+        fields = {"workspaceId": workspace_id, "patch": patch, "baseVersion": base_version}
+        try:
+            # The state's values are the caller's; whether JSON can say them shows when they are written.
+            checked = msgspec.convert({**fields, "state": None if state is None else {}}, UpdateWorkspace)
+        except msgspec.ValidationError as error:
+            raise mistyped(error) from None
+        command = UpdateWorkspace(
+            workspace_id=checked.workspace_id,
+            state=None if state is None else dict(state),
+            partial=UNSET if state is None else partial,
+            patch=checked.patch,
+            base_version=checked.base_version,
+        )
+        return self.write(Principal.system(tenant), command, idempotency_key)
+
+    def tick(self) -> None:
+        """Keep this node's users alive and take leave of dead nodes' users: every second, and never twice at once."""
+        self._presence.tick()
+
+    # The doors
+
+    def read(self, principal: Principal, workspace_id: str) -> WorkspaceRead:
+        """Return a workspace, its state as JSON text. Raises Forbidden without `workspaces:read`, Unavailable."""
+        principal.require("workspaces:read")
+        found = self._store.read(principal.tenant, workspace_id, self._head_key(principal.tenant))
+        return WorkspaceRead(
+            workspace=workspace_id, state=Raw(found.state.encode()), version=found.version, updated_at=found.updated_at
+        )
+
+    def write(
+        self,
+        principal: Principal,
+        command: UpdateWorkspace,
+        idempotency_key: str | None = None,
+        *,
+        updated_by: str | None = None,
+    ) -> Published:
+        """Update a workspace; `inserts[0]` of what is returned are its state, version and time.
+
+        Raises Forbidden without `workspaces:write`, and what `update` raises.
+        """
+        principal.require("workspaces:write")
+        tenant, by = principal.tenant, updated_by or principal.user_id
+        repeat = Repeat.of(idempotency_key, NAMESPACE, command)
+        if command.state is not None:
+            edit = Edit.of_state(command.state, replaces=command.partial is False)
+            return self._publish(tenant, command.workspace_id, edit, by, command.base_version, repeat)
+        return self._patch(tenant, command.workspace_id, command.patch or [], by, command.base_version, repeat)
+
+    def join(self, principal: Principal, sid: str, command: JoinWorkspace) -> WorkspaceJoined:
+        """Let a client into a workspace, tell the others, and return it as of exactly then.
+
+        Joining again changes between deltas and states; who the client is stays. Raises Forbidden without
+        `workspaces:read`, TooLarge, Unavailable.
+        """
+        principal.require("workspaces:read")
+        tenant, workspace_id = principal.tenant, command.workspace_id
+        room = workspace_room(tenant, workspace_id, deltas=command.deltas)
+        rooms = self._rooms
+        before = [one for one in rooms.get_rooms(sid, NAMESPACE) if one in workspace_audience(tenant, workspace_id)]
+        rooms.hold(sid, NAMESPACE, room)
+        entered: Member | None = None
+        try:
+            if self._presence.find(sid, workspace_id) is None:
+                member = Member(tenant, workspace_id, self._user(principal, sid, command))
+                self._presence.enter(member)
+                entered = member
+            found = self._store.read(tenant, workspace_id, self._head_key(tenant), extend=True)
+            other = [one for one in before if one != room]
+            rooms.catch_up(sid, tenant, NAMESPACE, found.head, leaving=other)
+        except BaseException:
+            if room not in before:
+                rooms.leave(sid, NAMESPACE, room)
+            if entered is not None:
+                self._presence.withdraw(entered)
+            raise
+        return WorkspaceJoined(
+            workspace=WorkspaceShown(
+                id=workspace_id,
+                users=list(found.users),
+                state=Raw(found.state.encode()),
+                version=found.version,
+                updated_at=found.updated_at,
+            )
+        )
+
+    def leave(self, principal: Principal, sid: str, command: LeaveWorkspace) -> WorkspaceDone:
+        """Let a client out of a workspace and tell the others. Raises NotFound where it isn't in it, Unavailable."""
+        self._presence.leave(self._member(sid, command.workspace_id))
+        for room in workspace_audience(principal.tenant, command.workspace_id):
+            self._rooms.leave(sid, NAMESPACE, room)
+        return WorkspaceDone(workspace_id=command.workspace_id)
+
+    def change(self, principal: Principal, sid: str, command: UpdateWorkspace) -> WorkspaceUpdated:
+        """Update a workspace as a client that is in it. Raises NotFound where it isn't, and what `write` raises."""
+        member = self._member(sid, command.workspace_id)
+        published = self.write(principal, command, updated_by=member.user.user_id)
+        _, version, updated_at = published.inserts[0]
+        return WorkspaceUpdated(workspace=command.workspace_id, version=int(version), updated_at=updated_at)
+
+    def show_presence(self, principal: Principal, sid: str, command: UpdatePresence) -> WorkspaceDone:
+        """Show the others what a client is doing, without a number. Raises NotFound where it isn't in it, TooLarge."""
+        principal.require("workspaces:read")
+        member = self._member(sid, command.workspace_id)
+        shown = f'"userId":{dumps(member.user.user_id)},"socketId":{dumps(sid)}'
+        payload = f'{{"workspace":{dumps(command.workspace_id)},{shown},"presence":{presence_text(command.presence)}}}'
+        header = Header(
+            workspace_audience(principal.tenant, command.workspace_id),
+            Policy.LATEST_ONLY,
+            f"{command.workspace_id}/{sid}",
+            sid,
+        )
+        event = Event(header, event_pieces("presence_updated", (payload,)), volatile=True)
+        self._publisher.announce_volatile(principal.tenant, NAMESPACE, event)
+        return WorkspaceDone(workspace_id=command.workspace_id)
+
+    def gone(self, sid: str) -> None:
+        """Take leave of a client that disconnected. Raises Unavailable; it leaves with its lease then."""
+        self._presence.gone(sid)
+
+    @property
+    def _rooms(self) -> Feeds:
+        if self._feeds is None:
+            raise RuntimeError("This process serves no sockets")
+        return self._feeds
+
+    def _head_key(self, tenant: str) -> str:
+        return self._publisher.head_key(tenant, NAMESPACE)
+
+    def _member(self, sid: str, workspace_id: str) -> Member:
+        member = self._presence.find(sid, workspace_id)
+        if member is None:
+            raise NotFound("Join the workspace first")
+        return member
+
+    def _user(self, principal: Principal, sid: str, command: JoinWorkspace) -> User:
+        user_id, name = principal.user_id, principal.name
+        if principal.anonymous:
+            user_id, name = command.user_id or user_id, command.user_name
+        return User(user_id=user_id, user_name=name or user_id, socket_id=sid, joined_at=iso(self._clock_ms()))
+
+    def _patch(
+        self, tenant: str, workspace_id: str, patch: Patch, by: str, base_version: int | None, repeat: Repeat | None
+    ) -> Published:
+        current: WorkspaceState | None = None
+        for attempt in range(PATCH_TRIES):
+            if current is None:
+                current = self._store.read(tenant, workspace_id, self._head_key(tenant))
+            try:
+                if base_version not in (None, current.version):
+                    raise _conflict(f"The workspace is at version {current.version}", current)
+                try:
+                    edit = patch_state(patch, current.state, self._store.max_bytes)
+                except Conflict as error:
+                    raise _conflict(error.message, current, **error.details) from None
+            except RealtimeError:
+                # It may fail because an earlier call with the same key has done it.
+                if repeat is not None and (done := self._done(tenant, workspace_id, patch, by, repeat)):
+                    return done
+                raise
+            try:
+                return self._publish(tenant, workspace_id, edit, by, current.version, repeat)
+            except Conflict as error:
+                if not error.texts or base_version is not None:
+                    raise
+                current = WorkspaceState.of_refusal(error.texts)
+            if attempt > 10:
+                # In step with other writers; a step aside, and what was read is old then.
+                time.sleep(random.uniform(0.001, 0.02))
+                current = None
+        raise Busy(f"Others were faster {PATCH_TRIES} times; try again")
+
+    def _done(self, tenant: str, workspace_id: str, patch: Patch, by: str, repeat: Repeat) -> Published | None:
+        """Return what an earlier call with the same key published, if any. Raises Conflict for another request."""
+        events = _events(tenant, workspace_id, by)
+        try:
+            return self._publisher.publish(tenant, NAMESPACE, events, self._store.no_change(), repeat)
+        except NotFound:
+            return None
+
+    def _publish(
+        self, tenant: str, workspace_id: str, edit: Edit, by: str, base_version: int | None, repeat: Repeat | None
+    ) -> Published:
+        change = self._store.update_change(tenant, workspace_id, edit, iso(self._clock_ms()), base_version)
+        try:
+            return self._publisher.publish(tenant, NAMESPACE, _events(tenant, workspace_id, by), change, repeat)
+        except Conflict as error:
+            if not error.texts:
+                raise
+            told = _conflict(error.message, WorkspaceState.of_refusal(error.texts))
+            told.texts = error.texts
+            raise told from None
+
+
+def _events(tenant: str, workspace_id: str, by: str) -> list[Event]:
+    """Return the two events of an update. The state comes first: its place is then before its own number, and whoever
+    reads the workspace at that number has it already.
+    """
+    return [
+        Event(
+            Header((workspace_room(tenant, workspace_id, deltas=False),), Policy.LATEST_ONLY, workspace_id),
+            updated_pieces(workspace_id, by, content="state"),
+            volatile=True,
+        ),
+        Event(
+            Header((workspace_room(tenant, workspace_id, deltas=True),)),
+            updated_pieces(workspace_id, by, content="patch"),
+        ),
+    ]
+
+
+def _conflict(message: str, current: WorkspaceState, **details: Any) -> Conflict:
+    return Conflict(message, state=Raw(current.state.encode()), version=current.version, **details)

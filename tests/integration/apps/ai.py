@@ -1,0 +1,66 @@
+"""The server with /ai, its times shorter where the environment says so."""
+
+import gc
+import os
+from typing import Any
+
+import gevent
+import greenlet
+from flask import Flask, jsonify
+
+from ai_backends.base import Backend
+from ai_backends.choice import choose
+from ai_backends.echo import EchoBackend
+from namespaces.ai import AiNamespace
+from protocol.scripts import Keys
+from server import SocketManager
+from services.ai import Ai
+from services.ai_run import Limits
+from stores.ai import AiStore
+
+
+def seconds(name: str, default: float) -> float:
+    return float(os.environ.get(f"TEST_{name}", default))
+
+
+def backend() -> Backend | None:
+    if os.environ.get("AI_BACKEND") == "echo":
+        return EchoBackend(seconds("PACE", 0.05))
+    return choose(
+        os.environ.get("AI_BACKEND", ""),
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        base_url=os.environ.get("OPENAI_BASE_URL"),
+        default_model=os.environ.get("OPENAI_DEFAULT_MODEL", ""),
+        system_prompt=os.environ.get("OPENAI_SYSTEM_PROMPT", ""),
+    )
+
+
+app = Flask(__name__)
+realtime = SocketManager(app)
+ai = Ai(
+    realtime._node.emitter.publisher,
+    AiStore(realtime._node.redis, Keys(realtime.settings.redis_prefix)),
+    realtime._node.manager,
+    backend(),
+    gevent.spawn,
+    max_concurrent=int(os.environ.get("AI_MAX_CONCURRENT", "3")),
+    limits=Limits(seconds("PIECE", 60), seconds("TOTAL", 600), seconds("ABSENT", 60)),
+)
+ai.start()
+realtime.register_namespace(AiNamespace(ai))
+
+
+@app.get("/_ai")
+def measure() -> Any:
+    """Return what of clients and requests is remembered here, and how many greenlets and descriptors there are."""
+    watch, manager = ai._watch, realtime._node.manager
+    tables = (ai._runs, watch._followers, watch._followed, watch._over, watch._clients)
+    gc.collect()
+    return jsonify(
+        left=sum(map(len, (*tables, manager._told, manager._holds, manager._rooms_of))),
+        greenlets=sum(isinstance(one, greenlet.greenlet) and not one.dead for one in gc.get_objects()),
+        descriptors=len(os.listdir("/proc/self/fd")),
+    )
+
+
+application = realtime.wsgi_app

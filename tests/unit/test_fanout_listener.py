@@ -1,0 +1,234 @@
+"""The node's ear against a real Redis that is killed, paused and restarted."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+import redis
+import socketio
+
+import fanout.listener
+from fanout.listener import Listener
+from stores.client import connect
+from tests.redis_fixture import PrivateRedis
+from tests.transport_client import until
+
+pytestmark = pytest.mark.usefixtures("cooperative")
+
+
+class Ear:
+    """A listener, and what it heard and confirmed."""
+
+    def __init__(self, server: PrivateRedis) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.confirmed: list[str] = []
+        self.client = connect(server.url)
+        self.listener = Listener(self.client, self._hear, self.confirmed.append)
+
+    def _hear(self, channel: str, message: bytes) -> None:
+        if message == b"raise":
+            raise LookupError("a message that can't be delivered")
+        self.heard.append((channel, message))
+
+    def want(self, *channels: str) -> None:
+        for channel in channels:
+            self.listener.want(channel)
+        until(lambda: set(channels) <= set(self.confirmed))
+
+
+@pytest.fixture
+def ear(private_redis: PrivateRedis) -> Iterator[Ear]:
+    found = Ear(private_redis)
+    found.listener.start()
+    yield found
+    found.listener.stop()
+    found.client.close()
+
+
+@pytest.fixture
+def admin(private_redis: PrivateRedis) -> Iterator["redis.Redis"]:
+    with private_redis.client() as client:
+        client.ping()
+        yield client
+
+
+def subscribers(admin: "redis.Redis", *channels: str) -> list[int]:
+    return [count for _, count in admin.pubsub_numsub(*channels)]
+
+
+def test_it_hears_what_it_wants_and_no_more(ear: Ear, admin: "redis.Redis") -> None:
+    ear.want("a", "b")
+    admin.publish("a", b"1\x00\xff")
+    admin.publish("c", "2")
+    admin.publish("b", "")
+    until(lambda: len(ear.heard) == 2)
+    assert ear.heard == [("a", b"1\x00\xff"), ("b", b"")]
+    ear.listener.leave("a")
+    until(lambda: subscribers(admin, "a", "b") == [0, 1])
+    admin.publish("a", "3")
+    admin.publish("b", "4")
+    until(lambda: ear.heard[2:] == [("b", b"4")])
+
+
+def test_thousands_of_channels(ear: Ear, admin: "redis.Redis") -> None:
+    channels = [f"c{number}" for number in range(3000)]
+    ear.want(*channels)
+    assert subscribers(admin, *channels) == [1] * 3000
+
+
+def test_many_messages_in_order_and_large_ones(ear: Ear, admin: "redis.Redis") -> None:
+    ear.want("a")
+    expected = [str(number).encode() * (50_000 if number % 100 == 0 else 1) for number in range(2000)]
+    with admin.pipeline(transaction=False) as pipeline:
+        for message in expected:
+            pipeline.publish("a", message)
+        pipeline.execute()
+    until(lambda: len(ear.heard) == 2000, 20)
+    assert [message for _, message in ear.heard] == expected
+
+
+def test_a_message_that_cannot_be_delivered_costs_no_other(
+    ear: Ear, admin: "redis.Redis", caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 35: the library's listener starts anew for one malformed message, and misses others meanwhile."""
+    ear.want("a")
+    for message in ("1", "raise", "2"):
+        admin.publish("a", message)
+    until(lambda: len(ear.heard) == 2)
+    assert ear.heard == [("a", b"1"), ("a", b"2")] and ear.confirmed == ["a"]
+    assert "was not delivered" in caplog.text
+
+
+def test_a_killed_connection_is_made_again_with_all_its_channels(ear: Ear, admin: "redis.Redis") -> None:
+    ear.want("a", "b")
+    for _ in range(3):
+        ear.confirmed.clear()
+        assert admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        until(lambda: sorted(ear.confirmed) == ["a", "b"])
+        admin.publish("a", "x")
+        until(lambda: ear.heard.pop() == ("a", b"x") if ear.heard else False)
+
+
+def test_a_node_hears_again_within_about_a_second_of_redis_answering(ear: Ear, private_redis: PrivateRedis) -> None:
+    """Row 33: the library backs off for up to 60 s, and doubles from the first second on."""
+    ear.want("a")
+    private_redis.kill()
+    gevent.sleep(4)
+    ear.confirmed.clear()
+    private_redis.start()
+    answered = time.monotonic()
+    until(lambda: ear.confirmed == ["a"])
+    assert time.monotonic() - answered < 1.5
+
+
+def test_how_long_the_library_stays_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 33: its pauses while Redis is down, without waiting for them."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            raise KeyboardInterrupt
+
+    manager = socketio.RedisManager("redis://127.0.0.1:1/0", logger=False)
+    manager.set_server(socketio.Server(async_mode="threading", client_manager=manager))
+    monkeypatch.setattr("socketio.redis_manager.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        next(manager._redis_listen_with_retries())
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_our_pauses_are_jittered_and_a_second_at_most(
+    private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private_redis.kill()
+    pauses: list[float] = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: pauses.append((low, high)) or 0.0)
+    ear = Ear(private_redis)
+    ear.listener.start()
+    until(lambda: len(pauses) > 3)
+    ear.listener.stop()
+    assert {high for _, high in pauses} == {1.0} and all(0 < low < 1 for low, _ in pauses)
+
+
+def test_a_silent_connection_is_given_up(
+    ear: Ear, private_redis: PrivateRedis, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 34: Redis hangs. The library waits for ever; here the connection is made anew when it goes on."""
+    monkeypatch.setattr(fanout.listener, "SILENCE_SECONDS", 0.4)
+    ear.want("a")
+    ear.confirmed.clear()
+    private_redis.pause()
+    gevent.sleep(1.5)
+    private_redis.resume()
+    until(lambda: "a" in ear.confirmed)
+    assert admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+
+
+def test_a_silent_connection_is_given_up_though_new_channels_are_wanted_all_the_time(
+    ear: Ear, private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fanout.listener, "SILENCE_SECONDS", 0.4)
+    ear.want("a")
+    private_redis.pause()
+    deadline = time.monotonic() + 4
+    for number in range(100_000):
+        ear.listener.want(f"b{number}")
+        gevent.sleep(0.05)
+        if "heard nothing" in caplog.text or time.monotonic() > deadline:
+            break
+    private_redis.resume()
+    assert "heard nothing" in caplog.text
+
+
+def test_a_channel_left_and_wanted_again_at_once_is_confirmed_again(ear: Ear, admin: "redis.Redis") -> None:
+    """Whoever wants a channel waits for its confirmation; between the two nothing may swallow it."""
+    ear.want("a")
+    for _ in range(3):
+        ear.confirmed.clear()
+        ear.listener.leave("a")
+        ear.listener.want("a")
+        until(lambda: "a" in ear.confirmed, 2)
+    assert subscribers(admin, "a") == [1]
+
+
+class SlowSocket:
+    """A socket whose buffer is full: writing lets others run."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile, self.written = meanwhile, b""
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds in (0, 1.0)
+
+    def sendall(self, packed: bytes) -> None:
+        self.meanwhile()
+        self.written += packed
+
+
+def test_a_channel_wanted_while_others_are_written_is_asked_for_too(private_redis: PrivateRedis) -> None:
+    ear = Ear(private_redis)
+    connection: Any = ear.client.connection_pool.make_connection()
+    socket = SlowSocket(lambda: ear.listener.want("late"))
+    ear.listener.want("early")
+    ear.listener._ask(connection, socket)
+    ear.listener._ask(connection, socket)
+    ear.client.close()
+    assert b"early" in socket.written and b"late" in socket.written
+
+
+def test_starting_twice_is_one_connection_and_stopping_leaves_none(
+    private_redis: PrivateRedis, admin: "redis.Redis", no_leaks: None
+) -> None:
+    ear = Ear(private_redis)
+    ear.listener.start()
+    ear.listener.start()
+    ear.want("a")
+    assert len(admin.client_list(_type="pubsub")) == 1
+    ear.listener.stop()
+    ear.listener.stop()
+    until(lambda: admin.client_list(_type="pubsub") == [])
+    ear.client.close()

@@ -1,0 +1,594 @@
+"""The Socket.IO server over real WebSockets, and in the same scenario what the library does."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import pytest
+import socketio
+from gevent.event import Event
+
+from tests.sockets_client import Client, serving, serving_stock
+from tests.transport_client import until
+from transport.admission import NotNow, Refusal
+from transport.inbox import MAX_WAITING
+from transport.sockets import MAX_CONCURRENT
+
+
+class Gate:
+    """Admits everyone but those whose auth says otherwise, and writes down who came and left."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+        self.go = Event()
+
+    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
+        self.log.append(("admit", namespace))
+        wish = auth.get("wish") if isinstance(auth, dict) else None
+        if wish == "refuse":
+            raise Refusal("no", "forbidden")
+        if wish == "later":
+            raise NotNow("not now")
+        if wish == "raise":
+            raise LookupError("a fault")
+        if wish == "wait":
+            self.go.wait()
+
+    def joined(self, sid: str, namespace: str) -> None:
+        self.log.append(("joined", namespace))
+
+    def left(self, sid: str, namespace: str) -> None:
+        self.log.append(("left", namespace))
+
+
+class Mine(socketio.Namespace):
+    """A stock namespace with a handler for each thing that can go wrong."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.log: list[Any] = []
+        self.go = Event()
+        self.running = self.most = 0
+
+    def on_connect(self, sid: str, environ: dict[str, Any], auth: Any) -> Any:
+        self.log.append(("connect", auth))
+        wish = auth.get("handler") if isinstance(auth, dict) else None
+        if wish == "raise":
+            raise LookupError("a fault")
+        if wish == "false":
+            return False
+        if wish == "refuse":
+            raise socketio.exceptions.ConnectionRefusedError("go away", 1)
+        if wish == "builtin":
+            raise ConnectionRefusedError
+        if wish == "emit":
+            self.emit("welcome", 1, to=sid)
+        if wish == "wait":
+            self.go.wait()
+        return None
+
+    def on_disconnect(self, sid: str, reason: str) -> None:
+        self.log.append(("disconnect", reason))
+
+    def on_echo(self, sid: str, *args: Any) -> Any:
+        return args
+
+    def on_raise(self, sid: str, *args: Any) -> None:
+        raise LookupError("a fault")
+
+    def on_bye(self, sid: str) -> None:
+        self.disconnect(sid)
+
+    def on_work(self, sid: str, number: int) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.go.wait()
+        self.running -= 1
+        self.log.append(number)
+
+
+class Typed(socketio.Namespace):
+    """A namespace of the typed kind, as far as the transport knows it."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.taken: list[Any] = []
+        self.go = Event()
+        self.go.set()
+
+    def respond(self, sid: str, event: str, args: list[Any], reply: Any) -> None:
+        self.go.wait()
+        gevent.sleep(0.001 if len(self.taken) % 2 else 0)
+        self.taken.append((event, args))
+        if reply.acked:
+            reply.ack({"did": event})
+        else:
+            reply.emit(event, {"did": event})
+
+    def busy(self, reply: Any, event: str) -> None:
+        reply.ack("busy") if reply.acked else reply.emit("busy", event)
+
+
+class World:
+    def __init__(self, server: Any, gate: Gate | None, mine: Mine, typed: Typed | None) -> None:
+        self.server, self.gate, self.mine, self.typed = server, gate, mine, typed
+
+
+@contextmanager
+def ours(gated: bool = True, **options: Any) -> Iterator[World]:
+    gate, mine, typed = Gate() if gated else None, Mine("/mine"), Typed("/typed")
+
+    def build(server: Any) -> None:
+        server.register(mine)
+        server.register(typed)
+
+    with serving(build, gate, **options) as server:
+        yield World(server, gate, mine, typed)
+    assert server.eio.sockets == {} and server.environ == {}
+    assert server.manager.rooms == {} and server.manager.callbacks == {} and server._binary_packet == {}
+    assert server._inboxes == {} and server._running == {}
+    assert server.manager._rooms_of == {} and server.manager._connecting == set() == server.manager._leaving
+
+
+@contextmanager
+def stock(**options: Any) -> Iterator[World]:
+    mine = Mine("/mine")
+    with serving_stock(lambda server: server.register_namespace(mine), **options) as server:
+        yield World(server, None, mine, None)
+
+
+# Connecting
+
+
+def test_who_is_admitted_joins_and_leaves_through_the_gate() -> None:
+    with ours() as world, Client(world.server) as client:
+        sid = client.joined("/mine", {"a": 1})
+        assert world.server.manager.is_connected(sid, "/mine")
+        client.send("1/mine,")
+        until(lambda: world.server.manager.rooms == {})
+        assert world.gate and world.gate.log == [("admit", "/mine"), ("joined", "/mine"), ("left", "/mine")]
+        assert world.mine.log == [("connect", {"a": 1}), ("disconnect", "client disconnect")]
+
+
+@pytest.mark.parametrize("namespace", ["/nowhere", "/", "/mine/", "/*"])
+def test_an_unknown_namespace_is_refused_in_the_protocols_words(namespace: str) -> None:
+    """Row 27, and row 5: `/` is open in the library as soon as no namespaces are named."""
+    with ours() as world, Client(world.server) as client:
+        client.send("0" + (f"{namespace}," if namespace != "/" else ""))
+        packet = client.read()
+        assert json.loads(packet[packet.index("{") :]) == {"message": "Invalid namespace"} and packet[0] == "4"
+        assert world.gate and world.gate.log == []
+        assert client.connect("/mine").startswith("0/mine,")
+    with stock() as world, Client(world.server) as client:
+        assert client.connect("/nowhere") == '4/nowhere,"Unable to connect"'
+
+
+def test_the_library_opens_the_root_by_itself() -> None:
+    """Row 5: a handler of `/` that was never asked whether to admit anybody."""
+    with serving_stock(lambda server: server.on("anything", lambda sid: None)) as server, Client(server) as client:
+        client.send("0")
+        assert client.read().startswith('0{"sid"')
+
+
+@pytest.mark.parametrize(
+    ("auth", "answer"),
+    [
+        ({"wish": "refuse"}, {"message": "no", "data": {"code": "forbidden"}}),
+        ({"wish": "raise"}, {"message": "Internal error", "data": {"code": "internal"}}),
+        ({"handler": "raise"}, {"message": "Internal error", "data": {"code": "internal"}}),
+        ({"handler": "false"}, {"message": "Connection rejected by server"}),
+        ({"handler": "refuse"}, {"message": "go away", "data": 1}),
+        ({"handler": "builtin"}, {"message": "Connection refused by server"}),
+    ],
+)
+def test_who_is_refused_is_told_why_and_leaves_nothing_behind(auth: dict[str, str], answer: Any) -> None:
+    """Row 3."""
+    with ours() as world, Client(world.server) as client:
+        packet = client.connect("/mine", auth)
+        assert packet[:7] == "4/mine," and json.loads(packet[7:]) == answer
+        assert world.server.manager.rooms == {}
+        admitted = "wish" not in auth
+        assert world.gate and world.gate.log == [("admit", "/mine")] + [("left", "/mine")] * admitted
+        assert all(name == "connect" for name, *_ in world.mine.log)
+        client.joined("/mine")
+
+
+def test_a_connect_handler_that_raises_leaves_the_client_connected_in_the_library() -> None:
+    """Row 3: neither refused nor admitted, it keeps getting broadcasts, and stays in the tables for good."""
+    with stock() as world, Client(world.server) as client:
+        client.send('0/mine,{"handler":"raise"}')
+        until(lambda: world.mine.log)
+        world.server.emit("broadcast", 1, namespace="/mine")
+        assert client.read() == '2/mine,["broadcast",1]'
+        client.socket.close()
+        until(lambda: not world.server.eio.sockets or world.server.environ == {})
+        assert world.server.manager.rooms["/mine"][None]
+
+
+def test_what_may_pass_later_closes_the_transport_instead() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.send('0/mine,{"wish":"later"}')
+        assert client.ended()
+        assert world.gate and world.gate.log == [("admit", "/mine")]
+
+
+@pytest.mark.parametrize("auth", [{"wish": "wait"}, {"handler": "wait"}])
+def test_a_client_that_goes_away_while_it_is_admitted_leaves_nothing_behind(
+    auth: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with ours() as world:
+        assert world.gate
+        with Client(world.server) as client:
+            client.send("0/mine," + json.dumps(auth))
+            until(lambda: world.gate and world.gate.log and ("wish" in auth or world.mine.log))
+            world.server.close_transport(client.eio_sid, "gone")
+        until(lambda: world.server.environ == {})
+        world.gate.go.set()
+        world.mine.go.set()
+        until(lambda: ("left", "/mine") in world.gate.log)
+        assert ("joined", "/mine") not in world.gate.log and world.server.manager.rooms == {}
+        assert "Traceback" not in caplog.text
+
+
+def test_no_broadcast_reaches_a_client_before_its_connect_handler_has_run() -> None:
+    """Row 2."""
+    with ours() as world, Client(world.server) as client:
+        client.send('0/mine,{"handler":"wait"}')
+        until(lambda: world.mine.log)
+        world.server.manager.emit("secret", 1, "/mine")
+        world.mine.go.set()
+        assert client.read().startswith('0/mine,{"sid"') and client.silent()
+    with stock() as world, Client(world.server) as client:
+        client.send('0/mine,{"handler":"wait"}')
+        until(lambda: world.mine.log)
+        world.server.emit("secret", 1, namespace="/mine")
+        assert client.read() == '2/mine,["secret",1]'
+        world.mine.go.set()
+
+
+def test_a_second_connect_to_the_same_namespace_breaks_the_protocol() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send("0/mine,")
+        assert client.ended()
+        until(lambda: world.mine.log[-1][0] == "disconnect")
+
+
+def test_an_open_namespace_is_not_the_gates() -> None:
+    gate, mine = Gate(), Mine("/mine")
+
+    def build(server: Any) -> None:
+        server.register(mine)
+        server.register(mine, authenticate=False)
+
+    with serving(build, gate) as server, Client(server) as client:
+        client.joined("/mine", {"wish": "refuse"})
+        client.send("1/mine,")
+        until(lambda: len(mine.log) == 2)
+        assert gate.log == []
+        server.register(mine)
+        with Client(server) as other:
+            assert other.connect("/mine", {"wish": "refuse"})[0] == "4"
+
+
+def test_the_latest_registered_serves_a_namespace() -> None:
+    first, second = Mine("/mine"), Mine("/mine")
+
+    def build(server: Any) -> None:
+        server.register(first)
+        server.register(second)
+
+    with serving(build) as server, Client(server) as client:
+        client.joined("/mine")
+        assert (first.log, second.log) == ([], [("connect", None)])
+
+
+def test_handlers_with_two_parameters_connect_as_they_do_in_the_library() -> None:
+    class Legacy(socketio.Namespace):
+        def on_connect(self, sid: str, environ: dict[str, Any]) -> None:
+            self.came = True
+
+    one = Legacy("/mine")
+    with serving(lambda server: server.register(one)) as server, Client(server) as client:
+        client.joined("/mine")
+        assert one.came
+        with Client(server) as other:
+            assert other.connect("/mine", {"a": 1})[0] == "4"
+    with serving(lambda server: server.on("connect", lambda sid, environ: True, namespace="/f")) as server:
+        with Client(server) as client:
+            client.joined("/f")
+
+
+# Leaving
+
+
+def test_disconnecting_a_client_closes_its_transport_with_its_last_namespace() -> None:
+    """Row 10: the library leaves the TCP connection open for as long as the client likes."""
+    with ours() as world, Client(world.server) as client:
+        mine, typed = client.joined("/mine"), client.joined("/typed")
+        world.server.disconnect(mine, namespace="/mine")
+        assert client.read() == "1/mine,"
+        assert client.eio_sid in world.server.eio.sockets
+        world.server.disconnect(typed, namespace="/typed")
+        assert client.read() == "1/typed," and client.ended()
+        assert world.mine.log[-1] == ("disconnect", "server disconnect")
+        world.server.disconnect(mine, namespace="/mine")
+    with stock() as world, Client(world.server) as client:
+        sid = client.joined("/mine")
+        world.server.disconnect(sid, namespace="/mine")
+        assert client.read() == "1/mine," and client.silent(0.3)
+        assert client.eio_sid in world.server.eio.sockets
+
+
+def test_a_client_disconnected_by_its_own_handler() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('2/mine,["bye"]')
+        assert client.read() == "1/mine," and client.ended()
+        assert [name for name, *_ in world.mine.log] == ["connect", "disconnect"]
+
+
+def test_closing_a_transport_leaves_every_namespace_once_and_says_no_word() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.joined("/typed")
+        world.server.close_transport(client.eio_sid, "revoked")
+        with pytest.raises(EOFError):
+            client.read()
+        assert client.ended()
+        assert world.mine.log[1:] == [("disconnect", "revoked")]
+        assert world.gate and sorted(world.gate.log[-2:]) == [("left", "/mine"), ("left", "/typed")]
+
+
+def test_a_disconnect_handler_that_raises_leaves_nothing_behind() -> None:
+    class Raising(Mine):
+        def on_disconnect(self, sid: str, reason: str) -> None:
+            raise LookupError("a fault")
+
+    gate = Gate()
+    with serving(lambda server: server.register(Raising("/mine")), gate) as server, Client(server) as client:
+        client.joined("/mine")
+        client.socket.close()
+        until(lambda: gate.log[-1] == ("left", "/mine"))
+        assert server.manager.rooms == {} and server.manager._leaving == set()
+
+
+# Events
+
+
+@pytest.mark.parametrize("event", ["connect", "disconnect", "connect_error", "__disconnect_final"])
+def test_events_with_the_names_of_handlers_are_refused(event: str) -> None:
+    """Row 1."""
+    error = {"code": "unknown_event", "message": f"{event} is not a command", "retryable": False}
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send(f'2/mine,7["{event}",{{"forged":true}},1]')
+        assert client.read() == "3/mine,7" + json.dumps([{"ok": False, "error": error}], separators=(",", ":"))
+        client.send(f'2/mine,["{event}"]')
+        packet = client.read()
+        assert json.loads(packet[7:]) == ["error", {"event": event, **error}]
+        assert world.mine.log == [("connect", None)]
+
+
+def test_the_library_runs_its_handlers_for_such_events() -> None:
+    """Row 1: a disconnect that never was, with the client's own reason."""
+    with stock() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('2/mine,["disconnect","forged"]')
+        until(lambda: world.mine.log[-1] == ("disconnect", "forged"))
+        client.send('2/mine,["connect",{},{"forged":true}]')
+        until(lambda: world.mine.log[-1] == ("connect", {"forged": True}))
+
+
+def test_a_stock_namespace_keeps_the_librarys_acks() -> None:
+    with ours() as world, stock() as other:
+        answers = []
+        for one in (world, other):
+            with Client(one.server) as client:
+                client.joined("/mine")
+                taken = []
+                for sent in ('1["echo"]', '2["echo",[1]]', '3["echo",1,{"a":null}]', '4["nothing"]'):
+                    client.send("2/mine," + sent)
+                    taken.append(client.read())
+                answers.append([taken[0], taken[3]] + [json.loads(one[8:]) for one in taken])
+        assert answers[0] == answers[1]
+
+
+def test_stock_handlers_that_raise_and_their_acks(caplog: pytest.LogCaptureFixture) -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('2/mine,1["raise"]')
+        client.send('2/mine,2["bye",1,2,3]')
+        client.send('2/mine,3["echo",1]')
+        assert client.read() == "3/mine,3[1]"
+        until(lambda: caplog.text.count("Traceback") == 2)
+
+
+def test_stock_handlers_of_one_client_run_at_once_but_only_so_many() -> None:
+    """Row 16: the library starts a greenlet for each event, without a bound."""
+    count = MAX_CONCURRENT * 3
+    for one, most in ((ours(), MAX_CONCURRENT), (stock(), count)):
+        with one as world, Client(world.server) as client:
+            client.joined("/mine")
+            for number in range(count):
+                client.send(f'2/mine,["work",{number}]')
+            until(lambda world=world, most=most: world.mine.running == most)
+            gevent.sleep(0.1)
+            assert world.mine.most == most
+            world.mine.go.set()
+            until(lambda world=world: len(world.mine.log) == count + 1)
+            assert sorted(world.mine.log[1:]) == list(range(count))
+
+
+def test_typed_commands_are_answered_in_order() -> None:
+    """Row 16."""
+    with ours() as world, Client(world.server) as client:
+        client.joined("/typed")
+        for number in range(200):
+            client.send(f'2/typed,{number}["c{number}",{number}]')
+        assert [client.read() for _ in range(200)] == [f'3/typed,{n}[{{"did":"c{n}"}}]' for n in range(200)]
+        assert world.typed and world.typed.taken == [(f"c{n}", [n]) for n in range(200)]
+        client.send('2/typed,["plain"]')
+        assert client.read() == '2/typed,["plain",{"did":"plain"}]'
+
+
+def test_the_library_answers_in_any_order() -> None:
+    """Row 16: an event that waits is overtaken."""
+    with stock() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('2/mine,1["work",1]')
+        client.send('2/mine,2["echo",2]')
+        assert client.read() == "3/mine,2[2]"
+        world.mine.go.set()
+
+
+def test_a_full_inbox_answers_at_once_and_loses_nothing_that_it_took() -> None:
+    with ours() as world, Client(world.server) as client:
+        assert world.typed
+        client.joined("/typed")
+        world.typed.go.clear()
+        client.send('2/typed,0["first"]')
+        gevent.sleep(0.05)
+        for number in range(1, MAX_WAITING + 4):
+            client.send(f'2/typed,{number}["c"]')
+        assert [client.read() for _ in range(3)] == [f'3/typed,{MAX_WAITING + n}["busy"]' for n in (1, 2, 3)]
+        client.send('2/typed,["c"]')
+        assert client.read() == '2/typed,["busy","c"]'
+        world.typed.go.set()
+        assert [client.read() for _ in range(MAX_WAITING + 1)][-1] == f'3/typed,{MAX_WAITING}[{{"did":"c"}}]'
+
+
+def test_a_client_that_goes_away_takes_its_waiting_commands_along() -> None:
+    with ours() as world:
+        assert world.typed
+        with Client(world.server) as client:
+            client.joined("/typed")
+            world.typed.go.clear()
+            for _ in range(5):
+                client.send('2/typed,["c"]')
+            until(lambda: world.server._inboxes)
+        until(lambda: world.server._inboxes == {})
+        world.typed.go.set()
+        gevent.sleep(0.05)
+        assert len(world.typed.taken) == 1
+
+
+def test_events_of_a_namespace_that_the_client_is_not_in_are_ignored() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('2/typed,1["c"]')
+        client.send('2/nowhere,1["c"]')
+        client.send('2["c"]')
+        client.send("1/typed,")
+        client.send('3/typed,1["x"]')
+        client.send('2/mine,9["echo"]')
+        assert client.read() == "3/mine,9[]"
+        assert world.typed and world.typed.taken == []
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "",
+        "9",
+        "x",
+        "2/mine",
+        "2/mine,",
+        "2/mine,{}",
+        "2/mine,[]",
+        "2/mine,[1]",
+        "2/mine,[null]",
+        '2/mine,["e"',
+        '2/mine,"e"',
+        "2/mine,1",
+        "2/mine," + "[" * 20_000,
+        "3/mine,1{}",
+        "3/mine,1",
+        '4/mine,{"message":"x"}',
+        '4/mine,"x"',
+        '51-/nowhere,["e",{"_placeholder":true,"num":0}]',
+        '5-/mine,["e"]',
+        '5999999999999-/mine,["e"]',
+        '51-/mine,["e",{"_placeholder":true,"num":7}]',
+        "5",
+        "6",
+        "7",
+    ],
+)
+def test_a_packet_that_breaks_the_protocol_ends_this_connection_alone(
+    packet: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ours() as world, Client(world.server) as client, Client(world.server) as other:
+        client.joined("/mine")
+        other.joined("/mine")
+        client.send(packet)
+        if packet.startswith("51-/mine"):
+            client.socket.socket.sendall(bytes([0x82, 0x81, 0, 0, 0, 0, 1]))
+        assert client.ended()
+        other.send('2/mine,1["echo"]')
+        assert other.read() == "3/mine,1[]"
+        assert "Traceback" not in caplog.text
+
+
+def test_a_binary_packet_before_connect_is_not_kept() -> None:
+    """Row 4."""
+    with ours() as world, Client(world.server) as client:
+        client.send('51-/mine,["e",{"_placeholder":true,"num":0}]')
+        assert client.ended() and world.server._binary_packet == {}
+
+
+def test_a_binary_packet_that_is_never_completed_goes_with_its_connection() -> None:
+    """Row 4."""
+    with ours() as world:
+        with Client(world.server) as client:
+            client.joined("/mine")
+            client.send('52-/mine,["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+            until(lambda: world.server._binary_packet)
+        until(lambda: world.server._binary_packet == {})
+
+
+def test_bytes_reach_a_stock_handler_and_come_back() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('51-/mine,3["echo",{"_placeholder":true,"num":0}]')
+        client.socket.socket.sendall(bytes([0x82, 0x82, 0, 0, 0, 0, 1, 2]))
+        assert client.read() == '61-/mine,3[{"_placeholder":true,"num":0}]'
+        opcode, size = client.socket.exactly(2)
+        assert (opcode & 15, client.socket.exactly(size)) == (2, b"\x01\x02")
+
+
+def test_what_a_connect_handler_emits_comes_after_connect() -> None:
+    """Row 28, with the manager that has it: the library's order is the other way round."""
+    with stock() as world, Client(world.server) as client:
+        client.send('0/mine,{"handler":"emit"}')
+        assert client.read() == '2/mine,["welcome",1]' and client.read().startswith("0/mine,")
+
+
+# Acks of clients
+
+
+def test_a_callback_that_raises_costs_nothing() -> None:
+    def broken(*_: Any) -> None:
+        raise LookupError("a fault")
+
+    with ours() as world, Client(world.server) as client:
+        sid, called = client.joined("/mine"), []
+        world.server.emit("ask", namespace="/mine", to=sid, callback=broken)
+        world.server.emit("ask", namespace="/mine", to=sid, callback=lambda *args: called.append(args))
+        assert [client.read(), client.read()] == ['2/mine,1["ask"]', '2/mine,2["ask"]']
+        for answer in ('3/mine,1["x"]', '3/mine,2["y",1]', '3/mine,2["twice"]', "3/mine,0[]", "3/mine,99[]"):
+            client.send(answer)
+        until(lambda: called == [("y", 1)])
+        client.send('2/mine,1["echo"]')
+        assert client.read() == "3/mine,1[]" and called == [("y", 1)]
+
+
+def test_call_waits_for_the_answer() -> None:
+    with ours() as world, Client(world.server) as client:
+        sid = client.joined("/mine")
+        asking = gevent.spawn(world.server.call, "ask", {"n": 1}, sid=sid, namespace="/mine", timeout=5)
+        assert client.read() == '2/mine,1["ask",{"n":1}]'
+        client.send('3/mine,1["answer"]')
+        assert asking.get(timeout=5) == "answer"
