@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -29,25 +30,30 @@ _log = logging.getLogger("mintflow.channels")
 
 
 @dataclass(slots=True)
-class _Channel:
+class _Control:
+    """A tenant's control channel, and for how many clients this node holds it."""
+
     tenant: str
-    namespace: str
-    order: Order = field(default_factory=Order)
     ready: Event = field(default_factory=Event)
     clients: int = 0
     idle_since: float = 0.0
-    # How often the subscription was confirmed: an alignment that began before the last time is out of date.
-    confirmed: int = 0
-    # Who waits until this node has heard a number, or lost its way.
-    waiting: list[tuple[int, Event]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class _Control:
-    tenant: str
-    ready: Event = field(default_factory=Event)
-    clients: int = 0
-    idle_since: float = 0.0
+class _Channel(_Control):
+    """`confirmed` counts the subscription's confirmations: an alignment that began before the last is out of date.
+
+    `waiting` are those who wait until this node has heard a number, or lost its way.
+    """
+
+    namespace: str = ""
+    order: Order = field(default_factory=Order)
+    confirmed: int = 0
+    waiting: list[tuple[int, Event]] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.order.position.number if self.order.position else 0
 
 
 class Channels:
@@ -116,7 +122,7 @@ class Channels:
         name = self._publisher.channel(tenant, namespace)
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = _Channel(tenant, namespace)
+            channel = self._channels[name] = _Channel(tenant, namespace=namespace)
             self._listener.want(name)
         control_name = self._keys.of(tenant, "control")
         control = self._controls.get(control_name)
@@ -137,7 +143,7 @@ class Channels:
     def wait_until_passed(self, tenant: str, namespace: str, number: int) -> None:
         """Return once this node has delivered an open channel's events up to `number`. Raises Unavailable after 2 s."""
         channel = self._channels.get(self._publisher.channel(tenant, namespace))
-        if channel is None or _number(channel) >= number:
+        if channel is None or channel.number >= number:
             return
         passed = Event()
         channel.waiting.append((number, passed))
@@ -168,7 +174,7 @@ class Channels:
             self._sing_now.wait(CANARY_SECONDS)
             self._sing_now.clear()
 
-    def _leave_idle(self, places: "dict[str, _Channel] | dict[str, _Control]") -> None:
+    def _leave_idle(self, places: dict[str, Any]) -> None:
         now = time.monotonic()
         idle = [name for name, p in places.items() if p.clients <= 0 and now - p.idle_since > LINGER_SECONDS]
         for name in idle:
@@ -239,7 +245,7 @@ class Channels:
             self._deliver(channel.namespace, announcement)
         lost = self._tell_lost(channel)
         for number, passed in channel.waiting:
-            if lost or _number(channel) >= number:
+            if lost or channel.number >= number:
                 passed.set()
 
     def _tell_lost(self, channel: _Channel) -> bool:
@@ -247,7 +253,3 @@ class Channels:
         if reason is not None:
             self._lost(channel.tenant, channel.namespace, reason)
         return reason is not None
-
-
-def _number(channel: _Channel) -> int:
-    return channel.order.position.number if channel.order.position else 0

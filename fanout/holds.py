@@ -108,7 +108,7 @@ class Holds(Membership):
         self, sid: str, namespace: str, events: Sequence[tuple[Announcement, engine.Packet]], but: str | None
     ) -> None:
         eio_sid = self.eio_sid_from_sid(sid, namespace)
-        rooms = self._rooms_of.get((namespace, sid), set()) - {but}
+        rooms = {sid, *self._rooms_of.get((namespace, sid), ())} - {but}
         for announcement, packet in events:
             if eio_sid is None or rooms.isdisjoint(announcement.header.rooms):
                 continue

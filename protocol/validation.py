@@ -8,8 +8,8 @@ from protocol.errors import InvalidPayload
 
 # msgspec names the offending value or field in full, which is as long as the client made it.
 MAX_TEXT = 300
-_PATH = re.compile(r" - at `(\$.*)`\Z", re.DOTALL)
-_FIELD = re.compile(r"(?:unknown|missing required) field `(.*)`", re.DOTALL)
+_PATH = re.compile(r" - at (?:`key` in )?`(\$.*)`\Z", re.DOTALL)
+_FIELD = re.compile(r"\AObject (?:contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
 
 
 def mistyped(error: msgspec.ValidationError, kind: type[InvalidPayload] = InvalidPayload) -> InvalidPayload:
@@ -18,7 +18,7 @@ def mistyped(error: msgspec.ValidationError, kind: type[InvalidPayload] = Invali
     found = _PATH.search(text)
     if found:
         text, path = text[: found.start()], found.group(1)
-    field = _FIELD.search(text)
+    field = _FIELD.match(text)
     if field:
         path += f".{field.group(1)}"
     return kind(text[:MAX_TEXT], path[:MAX_TEXT])

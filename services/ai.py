@@ -29,7 +29,8 @@ from protocol.ai import (
 from protocol.errors import InvalidPayload, NotFound, RealtimeError, Unavailable
 from protocol.times import iso, now_ms
 from services.ai_events import NAMESPACE
-from services.ai_run import Limits, Run, Spawn, Stopped
+from services.ai_limits import Limits, Spawn, Stopped
+from services.ai_run import Run
 from services.ai_watch import AiWatch
 from services.feeds import Feeds
 from stores.ai import AiStore, Kept, RequestKey

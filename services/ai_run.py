@@ -9,8 +9,7 @@ import queue
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import UNSET
 
@@ -32,6 +31,7 @@ from protocol.scripts import Change
 from protocol.times import iso, now_ms
 from protocol.wire_json import dumps
 from services.ai_events import NAMESPACE, failed, request_event
+from services.ai_limits import Limits, Spawn, Stopped, Task
 from stores.ai import AiStore, Ending, RequestKey
 
 # Pieces that were read and are not published yet; beyond, the backend is not read, and so has to wait.
@@ -40,33 +40,6 @@ RETRY_SECONDS = 0.5
 
 _log = logging.getLogger("mintflow.ai")
 Result = TypeVar("Result")
-
-
-class Task(Protocol):
-    """Work that was begun and can be ended at once: a greenlet."""
-
-    def kill(self, *, block: bool) -> Any: ...
-
-
-Spawn = Callable[[Callable[[], None]], Task]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds: between two pieces, for a whole request, without a client, and that Redis may be away meanwhile."""
-
-    piece_seconds: float = 60.0
-    total_seconds: float = 600.0
-    absent_seconds: float = 60.0
-    redis_seconds: float = 20.0
-
-
-class Stopped(Exception):
-    """The request was ended from outside. `error` is None for a cancellation."""
-
-    def __init__(self, error: RealtimeError | None = None) -> None:
-        super().__init__()
-        self.error = error
 
 
 class Run:

@@ -13,7 +13,8 @@ from fanout.rooms import ai_room
 from protocol.errors import RealtimeError, Unavailable
 from protocol.times import iso
 from services.ai_events import NAMESPACE, failed
-from services.ai_run import Limits, Run, Spawn, Stopped, Task
+from services.ai_limits import Limits, Spawn, Stopped, Task
+from services.ai_run import Run
 from services.feeds import Feeds
 from stores.ai import AiStore, RequestKey, Standing
 

@@ -16,7 +16,8 @@ from protocol.envelope import decode
 from protocol.errors import RateLimited, Unavailable
 from protocol.scripts import Keys
 from services import ai_run
-from services.ai_run import Limits, Run, Stopped
+from services.ai_limits import Limits, Stopped
+from services.ai_run import Run
 from stores.ai import AiStore, RequestKey
 from stores.client import RedisClient, connect
 from tests.redis_fixture import PrivateRedis

@@ -15,7 +15,8 @@ from protocol.errors import Forbidden, NotFound, RateLimited, Unavailable
 from protocol.scripts import Keys
 from services import ai, ai_watch
 from services.ai import Ai
-from services.ai_run import Limits, Run
+from services.ai_limits import Limits
+from services.ai_run import Run
 from stores.ai import AiStore, RequestKey
 from stores.client import RedisClient
 from tests.servers import until

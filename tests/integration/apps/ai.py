@@ -15,7 +15,7 @@ from namespaces.ai import AiNamespace
 from protocol.scripts import Keys
 from server import SocketManager
 from services.ai import Ai
-from services.ai_run import Limits
+from services.ai_limits import Limits
 from stores.ai import AiStore
 
 
