@@ -89,6 +89,7 @@ class Node:
             deliver=self.manager.deliver,
             lost=self.manager.tell_lost,
             said=lambda tenant: self.gate.doubt(tenant),
+            volatile=("/workspaces", "/ai"),
         )
         self.manager.wait_until_passed = self.channels.wait_until_passed
         self.gate = Gate(

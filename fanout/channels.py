@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,9 @@ class Channels:
 
     `deliver(namespace, announcement)` sends to local clients. `lost(tenant, namespace, reason)` tells them to fetch
     anew. `said(tenant)` is called when something was said to all of a tenant's nodes (a revocation), and when this
-    node may have missed that. `outside(message)` takes the library's own channel. None of them may block.
+    node may have missed that. `outside(message)` takes the library's own channel. None of them may block. In the
+    namespaces `volatile` much is said without a number, so that after a broken subscription something may be missing
+    that the log doesn't tell of: their clients are told each time.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Channels:
         deliver: Callable[[str, Announcement], None],
         lost: Callable[[str, str, str], None],
         said: Callable[[str], None],
+        volatile: Collection[str] = (),
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -84,6 +87,7 @@ class Channels:
         self._listener = listen(self._heard, self._confirmed)
         self._outside_channel, self._outside = outside_channel, outside
         self._deliver, self._lost, self._said = deliver, lost, said
+        self._volatile = frozenset(volatile)
         self._canary = keys.shared("canary", node)
         self._canary_heard = -DEAF_SECONDS
         self._sing_now = Event()
@@ -200,6 +204,8 @@ class Channels:
                 head, ended = self._publisher.head(channel.tenant, channel.namespace)
                 if self._catch_up(channel, confirmed, head, ended):
                     self._pass_on(channel, channel.order.align(head, ended))
+                    if channel.ready.is_set() and channel.namespace in self._volatile:
+                        self._lost(channel.tenant, channel.namespace, "gap")
                     channel.ready.set()
                     return
             except Unavailable:

@@ -350,6 +350,15 @@ def test_what_the_log_does_not_hold_any_more_is_told(node: Node, admin: "redis.R
     assert node.events == [1, 2, 3, "gap", 5]
 
 
+def test_where_much_has_no_number_a_broken_subscription_is_always_told(node: Node, admin: "redis.Redis") -> None:
+    node.channels._volatile = frozenset(["/n"])
+    node.channels.open("acme", "/n")
+    node.publish()
+    until(lambda: node.events == [1])
+    reconnect_with_events_missed(node, admin)
+    assert node.events == [1, 2, "gap"]
+
+
 def test_more_than_a_page_is_caught_up_in_order(
     node: Node, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
