@@ -17,7 +17,7 @@ class RealtimeError(Exception):
         self.details = details
 
     def to_wire(self) -> dict[str, Any]:
-        """Return `{code, message, retryable, …details}`, the shape of DESIGN §5 answers."""
+        """Return `{code, message, retryable, …details}`, as in acks, `error` events and HTTP bodies."""
         return {"code": self.code, "message": self.message, "retryable": self.retryable, **self.details}
 
 
