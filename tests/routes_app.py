@@ -153,7 +153,7 @@ class Site:
 def token(**changes: Any) -> str:
     """Return a JWT of u1 in acme; a change of None leaves the claim out."""
     now = int(time.time())
-    claims = {"userId": "u1", "tenants": ["acme"], "exp": now + 600, "iat": now - 5, "jti": "j1", **changes}
+    claims = {"userId": "u1", "tenants": ["acme"], "exp": now + 3600, "iat": now - 5, "jti": "j1", **changes}
     return jwt.encode({key: value for key, value in claims.items() if value is not None}, SECRET, algorithm="HS256")
 
 

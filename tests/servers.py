@@ -42,9 +42,9 @@ def free_port() -> int:
 
 
 def token(user: str = "ann", tenants: list[str] | None = None, **claims: Any) -> str:
-    """Return a JWT of 5 minutes for `user`; claims set to None are left out."""
+    """Return a JWT of an hour for `user`; claims set to None are left out."""
     now = int(time.time())
-    body = {"userId": user, "tenants": tenants or ["acme"], "exp": now + 300, "iat": now, **claims}
+    body = {"userId": user, "tenants": tenants or ["acme"], "exp": now + 3600, "iat": now, **claims}
     return jwt.encode({name: value for name, value in body.items() if value is not None}, SECRET, "HS256")
 
 

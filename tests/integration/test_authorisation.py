@@ -380,7 +380,7 @@ def test_the_tenant_is_the_wanted_one_else_the_tokens_default_else_its_only_one(
 
 def signed(**claims: Any) -> str:
     """Return a token of these claims alone."""
-    return jwt.encode({"exp": int(time.time()) + 300, **claims}, SECRET)
+    return jwt.encode({"exp": int(time.time()) + 3600, **claims}, SECRET)
 
 
 def test_the_javascript_client_is_told_each_code(closed_node: Node) -> None:
