@@ -210,8 +210,9 @@ def test_a_cancelled_poll_closes_the_session() -> None:
 def test_packets_that_could_not_be_written_end_the_session() -> None:
     with serving() as node, node.connect() as http:
         sid = node.polling_session()
-        for _ in range(200):
-            node.engine.send(sid, "x" * 50_000)
+        # One poll carries 16 packets; together they are more than the kernel's buffers take.
+        for _ in range(16):
+            node.engine.send(sid, "x" * 900_000)
         http.send("GET", f"{PATH}{POLLING}&sid={sid}")
         http.exactly(1000)
         http.close()
@@ -223,7 +224,8 @@ def test_a_session_without_pongs_ends_while_it_polls() -> None:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         assert http.get(target).body == b"2"
         http.send("GET", target)
-        assert http.response().body == b"6"
+        # Ended by the watch over all sessions, or by the poll's own patience, whichever comes first.
+        assert http.response().body in (b"6", b'{"code":1,"message":"Session ID unknown"}')
         assert http.get(target).json["code"] == 1
         assert node.named("disconnect") == ["ping timeout"]
         assert node.engine.sockets == {}
