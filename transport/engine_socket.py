@@ -137,9 +137,8 @@ class EngineSocket(Socket):  # type: ignore[misc]
             if end_watch is not None:
                 end_watch()
         if not packets and not probing and not self.closing:
-            self.polling = False
+            # Answered as a poll that the watch over all sessions ends; the next one is told that there is no session.
             self.close(reason=self.server.reason.PING_TIMEOUT)
-            return answers.SESSION_UNKNOWN
         body = "\x1e".join(pkt.encode(b64=True) for pkt in packets or [packet.Packet(packet.NOOP)])
         return Answer("200 OK", body.encode(), sent=self._poll_sent)
 

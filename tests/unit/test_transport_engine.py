@@ -224,11 +224,20 @@ def test_a_session_without_pongs_ends_while_it_polls() -> None:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         assert http.get(target).body == b"2"
         http.send("GET", target)
-        # Ended by the watch over all sessions, or by the poll's own patience, whichever comes first.
-        assert http.response().body in (b"6", b'{"code":1,"message":"Session ID unknown"}')
+        assert http.response().body == b"6"
         assert http.get(target).json["code"] == 1
         assert node.named("disconnect") == ["ping timeout"]
         assert node.engine.sockets == {}
+
+
+def test_a_poll_that_loses_patience_is_answered_like_one_that_is_ended() -> None:
+    with serving(ping_interval=30, ping_timeout=30) as node, node.connect() as http:
+        target = f"{PATH}{POLLING}&sid={node.polling_session()}"
+        node.engine.ping_interval = node.engine.ping_timeout = 0.1
+        http.send("GET", target)
+        assert http.response().body == b"6"
+        assert http.get(target).json["code"] == 1
+        assert node.named("disconnect") == ["ping timeout"] and node.engine.sockets == {}
 
 
 def test_pongs_keep_a_session() -> None:
