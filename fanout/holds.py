@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engineio import packet as engine
-
 from fanout.membership import Membership
 from protocol.envelope import Announcement
 
@@ -22,7 +20,7 @@ class Hold:
     """`room` is the one whose history is read, None where the client was in it before: then it loses nothing by it."""
 
     room: str | None
-    waiting: list[tuple[Announcement, engine.Packet]] = field(default_factory=list)
+    waiting: list[tuple[Announcement, Any]] = field(default_factory=list)
     lost: bool = False
     overflowed: bool = False
 
@@ -74,13 +72,13 @@ class Holds(Membership):
         if hold.overflowed:
             self.send_to(sid, namespace, "resync", {"reason": "gap"})
 
-    def is_held(self, sid: str, namespace: str, announcement: Announcement, packet: engine.Packet) -> bool:
+    def is_held(self, sid: str, namespace: str, announcement: Announcement, message: Any) -> bool:
         """Keep an event for a client whose history is being read, or that was told of it; else return False."""
         hold = self._holds.get((namespace, sid))
         if hold is None:
             return self._was_told(sid, namespace, announcement)
         if len(hold.waiting) < MAX_HELD:
-            hold.waiting.append((announcement, packet))
+            hold.waiting.append((announcement, message))
         else:
             hold.overflowed = True
         return True
@@ -105,15 +103,15 @@ class Holds(Membership):
         self._forget_told(sid, namespace, room)
 
     def _send_entitled(
-        self, sid: str, namespace: str, events: Sequence[tuple[Announcement, engine.Packet]], but: str | None
+        self, sid: str, namespace: str, events: Sequence[tuple[Announcement, Any]], but: str | None
     ) -> None:
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         rooms = {sid, *self._rooms_of.get((namespace, sid), ())} - {but}
-        for announcement, packet in events:
+        for announcement, message in events:
             if eio_sid is None or rooms.isdisjoint(announcement.header.rooms):
                 continue
             if not self._was_told(sid, namespace, announcement):
-                self.server._send_eio_packet(eio_sid, packet)
+                self.server.post(eio_sid, message)
 
     def _was_told(self, sid: str, namespace: str, announcement: Announcement) -> bool:
         tests = self._told.get((namespace, sid), {})

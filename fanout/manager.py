@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import socketio
-from engineio import packet as engine
 from socketio.manager import Manager as LocalManager
 
 from fanout.holds import Holds
@@ -57,13 +56,12 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
     def deliver(self, namespace: str, announcement: Announcement) -> None:
         """Send an event to this node's clients in any of its rooms, each once."""
         header = announcement.header
-        prefix = "2" if namespace == "/" else f"2{namespace},"
-        packet = engine.Packet(engine.MESSAGE, prefix + announcement.arguments)
+        message = self._message(namespace, announcement.arguments, header.policy, header.key)
         for sid, eio_sid in self.get_participants(namespace, header.rooms):
             if sid == header.except_sid:
                 continue
-            if not self.is_held(sid, namespace, announcement, packet):
-                self.server._send_eio_packet(eio_sid, packet)
+            if not self.is_held(sid, namespace, announcement, message):
+                self.server.post(eio_sid, message)
 
     def enter(self, sid: str, namespace: str, room: str) -> None:
         """Put a client of this node into a room. Raises ValueError where it is gone."""
@@ -83,8 +81,12 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
         """Send one event to one client of this node."""
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         if eio_sid is not None:
-            prefix = "2" if namespace == "/" else f"2{namespace},"
-            self.server._send_eio_packet(eio_sid, engine.Packet(engine.MESSAGE, f"{prefix}{dumps([event, payload])}"))
+            self.server.post(eio_sid, self._message(namespace, dumps([event, payload])))
+
+    def _message(self, namespace: str, arguments: str, policy: str = "close", key: str = "") -> Any:
+        """Return an event encoded once for any number of clients; `arguments` is JSON text."""
+        prefix = "2" if namespace == "/" else f"2{namespace},"
+        return self.server.message(prefix + arguments, policy, key)
 
     # What the library emits
 

