@@ -46,6 +46,13 @@ export class Connection {
     return this.joined;
   }
 
+  // A WebSocket and nothing else.
+  openBare() {
+    this.attach();
+    this.socket.on("open", () => this.isJoined());
+    return this.joined;
+  }
+
   take(data) {
     if (data[0] === MESSAGE) {
       if (data[1] === EVENT) {
@@ -81,6 +88,12 @@ export class Connection {
       this.closed.then(() => reject(new Error(`closed before ${event} was answered`)));
       this.emit(event, tail, (text, from) => resolve(JSON.parse(text.slice(from))[0]));
     });
+  }
+
+  drop() {
+    this.closing = true;
+    this.socket.terminate();
+    return this.closed;
   }
 
   close() {

@@ -14,7 +14,7 @@ export async function open({ port, count, concurrency = 20, mode = "websocket", 
   const one = async () => {
     while (left-- > 0) {
       const client = new (mode === "polling" ? Upgrading : Connection)(port, places++, namespace, auth);
-      await client.open();
+      await (mode === "bare" ? client.openBare() : client.open());
       made.push(client);
     }
   };
@@ -27,6 +27,11 @@ export async function close({ name, keep = 0 }) {
   const leaving = group(name).splice(keep);
   while (leaving.length) await Promise.all(leaving.splice(-50).map((client) => client.close()));
   return { connections: group(name).length };
+}
+
+export async function drop({ name }) {
+  await Promise.all(group(name).splice(0).map((client) => client.drop()));
+  return {};
 }
 
 // `publisher` asks its server for `burst` events, and again when all have come, `times` times.
@@ -65,6 +70,30 @@ export async function ack({ times, name }) {
     next();
   })));
   return { acks: waits.length, seconds: (performance.now() - began) / 1000, ...quantiles(waits) };
+}
+
+// The same with whatever frame a client sends and gets.
+export async function echo({ times, name }) {
+  const clients = group(name);
+  tally.seen = (data, client) => client.socket.send('42/bench,0["ack","twenty bytes of text"]');
+  const all = wait(times * clients.length);
+  for (const client of clients) tally.seen(null, client);
+  await all;
+  tally.seen = null;
+  const last = wait(clients.length);
+  await last;
+  return { acks: (times + 1) * clients.length };
+}
+
+let expecting;
+export async function expect({ events }) {
+  expecting = wait(events);
+  return {};
+}
+
+export async function expected() {
+  await expecting;
+  return {};
 }
 
 // Events at a steady rate, each stamped when it is asked for.

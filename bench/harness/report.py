@@ -63,7 +63,9 @@ class Rounds:
                 values = self.values(server, figure)
                 if values:
                     lines.append(f"  {server:<14}{_spread(values)}")
-            for server in list(self._by_server)[1:]:
+            for server in self._by_server:
+                if server in ("ours", "bare"):
+                    continue
                 ratios = self.ratios(figure, server)
                 if ratios:
                     verdict = self._verdict(figure, server, statistics.median(ratios), targets)

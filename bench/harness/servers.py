@@ -3,7 +3,9 @@
 import importlib.metadata
 import json
 import subprocess
+import sys
 
+from bench.harness.cost import cpu_seconds
 from bench.harness.processes import BENCH, Process, free_port, gunicorn
 
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
@@ -26,6 +28,10 @@ class Server(Process):
     @property
     def worker(self) -> int:
         return self.child()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the worker has used."""
+        return cpu_seconds(self.worker)
 
 
 class Ours(Server):
@@ -60,6 +66,20 @@ class Node(Server):
         port = free_port()
         env = {"PORT": str(port), "NODE_ENV": "production", "ADAPTER": adapter, "REDIS_URL": redis_url}
         super().__init__(["node", "--expose-gc", str(BENCH / "servers" / "node.mjs")], port, env)
+
+    @property
+    def worker(self) -> int:
+        return self.pid
+
+
+class Echo(Server):
+    """A bare loop of gevent's."""
+
+    name = "bare"
+
+    def __init__(self) -> None:
+        port = free_port()
+        super().__init__([sys.executable, "-m", "bench.servers.bare"], port, {"PORT": str(port)})
 
     @property
     def worker(self) -> int:

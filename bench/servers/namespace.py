@@ -43,7 +43,7 @@ class BenchNamespace(socketio.Namespace):  # type: ignore[misc]
 
 
 class Gauge:
-    """How long the loop was not free, in ms: by the clock, and by this thread's own CPU time, without the neighbours'."""
+    """How long the loop was not free, in ms: by the clock, and by this thread's CPU time, without neighbours."""
 
     def __init__(self) -> None:
         self.late = self.busy = 0.0

@@ -12,11 +12,12 @@ from bench.harness.loader import Loader
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
 from bench.harness.servers import Node, Ours, Server, Stock, versions
+from bench.transport.bare import echoes, sends
 from bench.transport.sections import SECTIONS, Bench, warm
 
 Stoppable = TypeVar("Stoppable", Redis, Server, Loader)
 # A sample is about a second of CPU for each: how much more of the same work it takes.
-SHARES = {"ours": 4.0, "stock": 1.0, "node": 3.0}
+SHARES = {"ours": 2.0, "stock": 1.0, "node": 1.5}
 TARGETS = (
     Target("delivery 500 x 200 B, µs", "node", 0.65),
     Target("idle connection, KB", "node", 0.7),
@@ -57,6 +58,8 @@ def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds
         for bench in benches:
             warm(bench)
             bench.settle()
+        loader = stack.enter_context(_stopping(Loader()))
+        rounds.add(number, "bare", {**sends(loader), **echoes(loader)})
         turn = number % len(benches)
         for section in sections:
             for bench in benches[turn:] + benches[:turn]:
