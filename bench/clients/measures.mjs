@@ -56,7 +56,8 @@ function wait(events) {
 }
 
 // Each client has one question in flight, `times` after each other.
-export async function ack({ times, name }) {
+// `pause`, in ms, is the mean time between an answer and the next question; without it, there is none.
+export async function ack({ times, name, pause = 0 }) {
   const clients = group(name), waits = [];
   const began = performance.now();
   await Promise.all(clients.map((client) => new Promise((resolve) => {
@@ -64,6 +65,10 @@ export async function ack({ times, name }) {
     const next = () => {
       if (asked !== undefined) waits.push(performance.now() - asked);
       if (left-- === 0) return resolve();
+      if (pause) setTimeout(ask, pause * 2 * Math.random());
+      else ask();
+    };
+    const ask = () => {
       asked = performance.now();
       client.emit("ack", ',"twenty bytes of text"', next);
     };

@@ -20,9 +20,12 @@ Stoppable = TypeVar("Stoppable", Redis, Server, Loader)
 SHARES = {"ours": 2.0, "stock": 1.0, "node": 1.5}
 TARGETS = (
     Target("delivery 500 x 200 B, µs", "node", 0.65),
+    Target("delivery 500 x 200 B, back to back, µs", "node", 0.65),
     Target("idle connection, KB", "node", 0.7),
     Target("ack, µs", "node", 1.2),
     Target("ack, µs", "stock", 0.5),
+    Target("ack, back to back, µs", "node", 1.2),
+    Target("ack, back to back, µs", "stock", 0.5),
     Target("connection WebSocket, µs", "node", 0.9),
     Target("connection polling, upgrade, µs", "node", 0.9),
     Target("1 MB message blocks, ms", "", 5.0),
@@ -63,7 +66,9 @@ def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds
         turn = number % len(benches)
         for section in sections:
             for bench in benches[turn:] + benches[:turn]:
+                began = time.monotonic()
                 SECTIONS[section](bench)
+                print(f"  {section} {bench.server.name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         for bench in benches:
             rounds.add(number, bench.server.name, bench.figures)
 
