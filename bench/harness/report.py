@@ -56,23 +56,23 @@ class Rounds:
 
     def table(self, targets: Sequence[Target]) -> str:
         """Return min, median and max of every figure, and ours by each other's, with what must be reached."""
-        lines = []
+        lines = [f"{'':20}{'min':>10} {'median':>10} {'max':>10}"]
         for figure in self.figures():
             lines.append(figure)
             for server in self._by_server:
                 values = self.values(server, figure)
                 if values:
-                    lines.append(f"  {server:<14}{_spread(values)}")
+                    lines.append(f"  {server:<18}{_spread(values)}")
             for server in self._by_server:
                 if server in ("ours", "bare"):
                     continue
                 ratios = self.ratios(figure, server)
                 if ratios:
                     verdict = self._verdict(figure, server, statistics.median(ratios), targets)
-                    lines.append(f"  ours/{server:<9}{_spread(ratios)}{verdict}")
+                    lines.append(f"  ours/{server:<13}{_spread(ratios)}{verdict}")
             values = self.values("ours", figure)
             if values and (verdict := self._verdict(figure, "", statistics.median(values), targets)):
-                lines.append(f"  ours          {verdict.strip()}")
+                lines.append(f"  ours              {verdict.strip()}")
         return "\n".join(lines)
 
     def _verdict(self, figure: str, to: str, value: float, targets: Sequence[Target]) -> str:

@@ -5,9 +5,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
-from typing import TypeVar
 
+from bench.harness.lifetimes import stopping
 from bench.harness.loader import Loader
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
@@ -15,7 +14,6 @@ from bench.harness.servers import Node, Ours, Server, Stock, versions
 from bench.transport.bare import echoes, sends
 from bench.transport.sections import SECTIONS, Bench, warm
 
-Stoppable = TypeVar("Stoppable", Redis, Server, Loader)
 # A sample is about a second of CPU for each: how much more of the same work it takes.
 SHARES = {"ours": 2.0, "stock": 1.0, "node": 1.5}
 TARGETS = (
@@ -45,23 +43,22 @@ def main() -> None:
         for number in range(options.rounds):
             one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
             print(f"round {number + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(f"\n{'':16}{'min':>10} {'median':>10} {'max':>10}")
-    print(rounds.table(TARGETS))
+        print(rounds.table(TARGETS))
 
 
 def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds) -> None:
     """Start all servers, and run each section on one after the other; who is first changes with the round."""
     with contextlib.ExitStack() as stack:
-        redis = stack.enter_context(_stopping(Redis()))
+        redis = stack.enter_context(stopping(Redis()))
         benches = []
         for name in names:
-            server = stack.enter_context(_stopping(_start(name, redis.url)))
-            loader = stack.enter_context(_stopping(Loader()))
+            server = stack.enter_context(stopping(_start(name, redis.url)))
+            loader = stack.enter_context(stopping(Loader()))
             benches.append(Bench(server, loader, SHARES[name]))
         for bench in benches:
             warm(bench)
             bench.settle()
-        loader = stack.enter_context(_stopping(Loader()))
+        loader = stack.enter_context(stopping(Loader()))
         rounds.add(number, "bare", {**sends(loader), **echoes(loader)})
         turn = number % len(benches)
         for section in sections:
@@ -77,14 +74,6 @@ def _start(name: str, redis_url: str) -> Server:
     if name == "ours":
         return Ours(redis_url)
     return Stock() if name == "stock" else Node()
-
-
-@contextlib.contextmanager
-def _stopping(one: Stoppable) -> Iterator[Stoppable]:
-    try:
-        yield one
-    finally:
-        one.stop()
 
 
 if __name__ == "__main__":
