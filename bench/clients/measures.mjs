@@ -48,6 +48,7 @@ export async function broadcast({ times, burst, size, local = false, name, publi
 
 // Resolves when `events` more have come.
 function wait(events) {
+  if (events === 0) return Promise.resolve();
   return new Promise((resolve) => {
     tally.events = 0;
     tally.wanted = events;

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from bench.fanout.rolling import rolling
 from bench.fanout.sections import SECTIONS, Pair, warm
 from bench.harness.lifetimes import stopping
 from bench.harness.loader import Loader
@@ -15,26 +16,38 @@ from bench.harness.servers import Node, Ours, Server, Stock, versions
 
 PAIRS = ("ours", "node redis", "node streams", "stock")
 TARGETS = (
-    Target("receiving, 500 clients, µs a delivery", "node redis", 0.75),
-    Target("receiving, 20 clients, µs a event", "node redis", 0.8),
-    Target("receiving, 1 clients, µs a event", "node redis", 0.8),
-    *(Target(f"publishing, {clients} clients, µs a publish", "node redis", 1.0) for clients in (500, 20, 1)),
+    Target("receiving by 500 clients, µs per delivery", "node redis", 0.75),
+    Target("receiving by 20 clients, µs per event", "node redis", 0.8),
+    Target("receiving by 1 client, µs per event", "node redis", 0.8),
+    *(
+        Target(f"publishing to {of}, µs a publish", "node redis", 1.0)
+        for of in ("500 clients", "20 clients", "1 client")
+    ),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fanout", description=__doc__)
-    parser.add_argument("--only", action="append", choices=list(SECTIONS), help="one section; may be repeated")
+    parser.add_argument("--only", action="append", choices=[*SECTIONS, "rolling"], help="one section; may be repeated")
     parser.add_argument("--rounds", type=int, default=min(5, int(os.environ.get("ROUNDS", "5"))))
     parser.add_argument("--servers", default=",".join(PAIRS), help="which pairs, by commas")
+    parser.add_argument("--minutes", type=float, default=5, help="begin no further round after this time")
     options = parser.parse_args()
+    wanted = options.only or [*SECTIONS, "rolling"]
+    sections = [name for name in wanted if name in SECTIONS]
     rounds = Rounds("fanout", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
     began = time.monotonic()
     with contextlib.closing(rounds):
         for number in range(options.rounds):
-            one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
+            if time.monotonic() - began > options.minutes * 60:
+                print(f"{number} rounds took {options.minutes:g} minutes: no more")
+                break
+            if sections:
+                one_round(number, sections, options.servers.split(","), rounds)
             print(f"round {number + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        if "rolling" in wanted:
+            rounds.add(0, "ours", rolling())
         print(rounds.table(TARGETS))
 
 

@@ -1,5 +1,6 @@
 """What is measured on a pair of nodes: clients are on the second, publishes happen on the first."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from bench.harness.servers import Server
 
 SIZE = 200
 LATENCY_CLIENTS = 5
+RECOVERING = 1000
+MISSED = 100
 
 
 @dataclass
@@ -49,11 +52,12 @@ def cpu(pair: Pair) -> None:
         pair.publish(10, rate)
         seen, spent = pair.publish(rate * seconds, rate)
         pair.loader.do("close")
+        of = f"{clients} client" + "s" * (clients > 1)
         what = "delivery" if clients == 500 else "event"
         per = seen["deliveries"] if clients == 500 else seen["events"]
-        pair.figures[f"publishing, {clients} clients, µs a publish"] = spent["first"] / seen["events"] * 1e6
-        pair.figures[f"receiving, {clients} clients, µs a {what}"] = spent["second"] / per * 1e6
-        pair.figures[f"Redis, {clients} clients, µs a publish"] = spent["redis"] / seen["events"] * 1e6
+        pair.figures[f"publishing to {of}, µs a publish"] = spent["first"] / seen["events"] * 1e6
+        pair.figures[f"receiving by {of}, µs per {what}"] = spent["second"] / per * 1e6
+        pair.figures[f"Redis, publishing to {of}, µs"] = spent["redis"] / seen["events"] * 1e6
 
 
 def latency(pair: Pair) -> None:
@@ -66,4 +70,24 @@ def latency(pair: Pair) -> None:
     pair.figures["publish to delivery, events a second"] = seen["events"] / seen["seconds"]
 
 
-SECTIONS: dict[str, Callable[[Pair], None]] = {"cpu": cpu, "latency": latency}
+def recovery(pair: Pair) -> None:
+    """How long 1,000 clients with 100 missed events each take to be whole again on the other node, in s."""
+    if not pair.loader.do("follow", port=pair.second.port, count=RECOVERING)["recoverable"]:
+        pair.loader.do("unfollow")
+        return
+    pair.publish(10, 100)
+    time.sleep(1)  # until all of them have their last offset
+    pair.loader.do("cut")
+    time.sleep(1)  # until the node has noticed, and said where they stood
+    pair.publish(MISSED, 500)
+    before = pair.first.cpu_seconds()
+    seen = pair.loader.do("recover", port=pair.first.port, missed=MISSED)
+    spent = pair.first.cpu_seconds() - before
+    pair.loader.do("unfollow")
+    pair.figures["recovery of 1,000 clients, s"] = seen["seconds"]
+    pair.figures["recovery, CPU ms a client"] = spent / RECOVERING * 1e3
+    pair.figures["recovery, clients that are whole"] = seen["whole"]
+    pair.figures["recovery, events lost or repeated"] = seen["lost"] + seen["repeated"]
+
+
+SECTIONS: dict[str, Callable[[Pair], None]] = {"cpu": cpu, "latency": latency, "recovery": recovery}

@@ -27,7 +27,10 @@ class Server(Process):
 
     @property
     def worker(self) -> int:
-        return self.child()
+        children = self.children()
+        if len(children) != 1:
+            raise RuntimeError(f"{len(children)} workers:\n{self.text()}")
+        return children[0]
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the worker has used."""

@@ -17,14 +17,16 @@ class ControlNamespace(socketio.Namespace):  # type: ignore[misc]
     def __init__(self, publish: Publish) -> None:
         super().__init__("/control")
         self._publish = publish
+        self._published = 0
 
     def on_publish(self, sid: str, count: int, rate: float, size: int) -> None:
         data, publishing = "x" * size, []
         began = time.monotonic()
-        for number in range(count):
-            wait = began + number / rate - time.monotonic()
+        for place in range(count):
+            wait = began + place / rate - time.monotonic()
             if wait > 0:
                 gevent.sleep(wait)
-            payload = {"at": time.monotonic() * 1000, "number": number, "data": data}
+            payload = {"at": time.monotonic() * 1000, "number": self._published, "data": data}
+            self._published += 1
             publishing.append(gevent.spawn(self._publish, payload))
         gevent.joinall(publishing, raise_error=True)

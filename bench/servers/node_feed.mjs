@@ -21,17 +21,19 @@ if (process.env.ADAPTER === "streams") {
 const io = new Server(server, options);
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 
+let published = 0;
+
 io.of("/feed").on("connection", (socket) => socket.join("all"));
 
 io.of("/control").on("connection", (socket) => {
   socket.on("publish", (count, rate, size, answer) => {
     const data = "x".repeat(size), began = now();
-    let number = 0;
+    let sent = 0;
     const publish = () => {
       const due = Math.min(count, 1 + Math.floor((now() - began) * rate / 1000));
-      for (; number < due; number++) io.of("/feed").to("all").emit("event", { at: now(), number, data });
-      if (number === count) answer(null);
-      else setTimeout(publish, Math.max(1, began + (number * 1000) / rate - now()));
+      for (; sent < due; sent++) io.of("/feed").to("all").emit("event", { at: now(), number: published++, data });
+      if (sent === count) answer(null);
+      else setTimeout(publish, Math.max(1, began + (sent * 1000) / rate - now()));
     };
     publish();
   });

@@ -35,12 +35,16 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(SECTIONS), help="one section; may be repeated")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "9")))
     parser.add_argument("--servers", default="ours,stock,node", help="which, by commas")
+    parser.add_argument("--minutes", type=float, default=15, help="begin no further round after this time")
     options = parser.parse_args()
     rounds = Rounds("transport", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
     began = time.monotonic()
     with contextlib.closing(rounds):
         for number in range(options.rounds):
+            if time.monotonic() - began > options.minutes * 60:
+                print(f"{number} rounds took {options.minutes:g} minutes: no more")
+                break
             one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
             print(f"round {number + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         print(rounds.table(TARGETS))
