@@ -9,7 +9,7 @@ import time
 from bench.fanout.rolling import rolling
 from bench.fanout.sections import SECTIONS, Pair, warm
 from bench.harness.lifetimes import stopping
-from bench.harness.loader import Loader
+from bench.harness.loader import Loader, LoadError
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
 from bench.harness.servers import Node, Ours, Server, Stock, versions
@@ -37,18 +37,23 @@ def main() -> None:
     sections = [name for name in wanted if name in SECTIONS]
     rounds = Rounds("fanout", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
-    began = time.monotonic()
+    began, failed = time.monotonic(), 0
     with contextlib.closing(rounds):
         for number in range(options.rounds):
             if time.monotonic() - began > options.minutes * 60:
                 print(f"{number} rounds took {options.minutes:g} minutes: no more")
                 break
-            if sections:
-                one_round(number, sections, options.servers.split(","), rounds)
+            try:
+                if sections:
+                    one_round(number, sections, options.servers.split(","), rounds)
+            except LoadError as error:
+                failed += 1
+                print(f"round {number + 1} failed: {error}", flush=True)
             print(f"round {number + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         if "rolling" in wanted:
             rounds.add(0, "ours", rolling())
-        print(rounds.table(TARGETS))
+        print(rounds.tables(TARGETS))
+    sys.exit(failed)
 
 
 def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds) -> None:

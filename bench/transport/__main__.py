@@ -7,7 +7,7 @@ import sys
 import time
 
 from bench.harness.lifetimes import stopping
-from bench.harness.loader import Loader
+from bench.harness.loader import Loader, LoadError
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
 from bench.harness.servers import Node, Ours, Server, Stock, versions
@@ -39,15 +39,20 @@ def main() -> None:
     options = parser.parse_args()
     rounds = Rounds("transport", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
-    began = time.monotonic()
+    began, failed = time.monotonic(), 0
     with contextlib.closing(rounds):
         for number in range(options.rounds):
             if time.monotonic() - began > options.minutes * 60:
                 print(f"{number} rounds took {options.minutes:g} minutes: no more")
                 break
-            one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
+            try:
+                one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
+            except LoadError as error:
+                failed += 1
+                print(f"round {number + 1} failed: {error}", flush=True)
             print(f"round {number + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        print(rounds.table(TARGETS))
+        print(rounds.tables(TARGETS))
+    sys.exit(failed)
 
 
 def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds) -> None:
@@ -62,14 +67,16 @@ def one_round(number: int, sections: list[str], names: list[str], rounds: Rounds
         for bench in benches:
             warm(bench)
             bench.settle()
-        loader = stack.enter_context(stopping(Loader()))
-        rounds.add(number, "bare", {**sends(loader), **echoes(loader)})
+        with stopping(Loader()) as loader:
+            figures = {
+                **(sends(loader) if "delivery" in sections else {}),
+                **(echoes(loader) if "ack" in sections else {}),
+            }
+        rounds.add(number, "bare", figures)
         turn = number % len(benches)
         for section in sections:
             for bench in benches[turn:] + benches[:turn]:
-                began = time.monotonic()
                 SECTIONS[section](bench)
-                print(f"  {section} {bench.server.name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         for bench in benches:
             rounds.add(number, bench.server.name, bench.figures)
 
