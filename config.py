@@ -30,6 +30,7 @@ class Settings:
     web_concurrency: int
     data_dir: str
     log_level: str
+    drain_seconds: float
     redis_url: str = field(repr=False)
     redis_prefix: str
     embedded: bool
@@ -47,6 +48,7 @@ class Settings:
     max_connections: int
     max_subscriptions: int
     connect_timeout: float
+    outbox_bytes: int
     rate_limit: int
     rate_burst: int
     jwt_secret: str | None = field(repr=False)
@@ -84,6 +86,7 @@ class Settings:
             web_concurrency=read.integer("WEB_CONCURRENCY", 1, 1024),
             data_dir=data_dir,
             log_level=read.one_of("LOG_LEVEL", ("debug", "info", "warning", "error", "critical")),
+            drain_seconds=read.number("DRAIN_SECONDS", 0, 600),
             redis_url=redis_url,
             redis_prefix=read.matching("REDIS_PREFIX", r"[A-Za-z0-9._-]{1,64}", f"mf{database}"),
             embedded=embedded,
@@ -101,6 +104,7 @@ class Settings:
             max_connections=read.integer("SOCKET_MAX_CONNECTIONS", 1, 1_000_000),
             max_subscriptions=read.integer("SOCKET_MAX_SUBSCRIPTIONS", 1, 1_000_000),
             connect_timeout=read.number("SOCKET_CONNECT_TIMEOUT", 0.05, 3600),
+            outbox_bytes=read.integer("SOCKET_OUTBOX_BYTES", 1024, 1_000_000_000),
             rate_limit=read.integer("SOCKET_RATE_LIMIT", 0, 1_000_000),
             rate_burst=read.integer("SOCKET_RATE_BURST", 1, 1_000_000),
             jwt_secret=secret,

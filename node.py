@@ -23,6 +23,7 @@ from namespaces.base import Namespace
 from namespaces.clients import Clients
 from namespaces.gate import Gate
 from protocol import wire_json
+from protocol.ai import merged_packets
 from protocol.errors import RealtimeError, Unavailable
 from protocol.scripts import Keys
 from services.access import Access
@@ -91,6 +92,8 @@ class Node:
             said=lambda tenant: self.gate.doubt(tenant),
             volatile=("/workspaces", "/ai"),
         )
+        self.sockets.eio.tell_dropped = self.manager.tell_dropped
+        self.sockets.eio.merge = merged_packets
         self.manager.wait_until_passed = self.channels.wait_until_passed
         self.gate = Gate(
             self.access,
@@ -140,6 +143,10 @@ class Node:
             (ACKS_SECONDS, self.manager.forget_unanswered),
         ]
 
+    def accepts_new(self) -> bool:
+        """Tell whether this node isn't draining."""
+        return not self.sockets.eio.draining
+
     def _accepts(self) -> bool:
         # A WebSocket handshake is looked at before the application is called.
         self.start()
@@ -162,6 +169,7 @@ class Node:
             node_tag=self.tag,
             connect_timeout=settings.connect_timeout,
             max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
+            outbox_bytes=settings.outbox_bytes,
             accepting=self._accepts,
         )
 

@@ -64,7 +64,7 @@ class SocketManager:
         """Add the HTTP API and the health checks to `app`; `wsgi_app` then serves it with the sockets in front."""
         node = self._node
         app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.workspaces, node.access))
-        app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, lambda: True))
+        app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, node.accepts_new))
         app.extensions["mintflow"] = self
         self.wsgi_app = RealtimeApp(self, app)
 
@@ -116,6 +116,8 @@ class SocketManager:
             os.path.join(self.settings.data_dir, "workers") if self.settings.web_concurrency > 1 else None,
             self._node.tag,
             self._node.sockets.eio,
+            self.settings.drain_seconds,
+            self.close,
         )
 
 

@@ -18,6 +18,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("WEB_CONCURRENCY", "integer", "2", "Worker processes; each is a node."),
     Setting("DATA_DIR", "path", "./data", "Where the embedded Redis keeps its files; at most 67 bytes long."),
     Setting("LOG_LEVEL", "name", "info", "`debug`, `info`, `warning`, `error` or `critical`."),
+    Setting("DRAIN_SECONDS", "seconds", "5", "Over how long a worker that stops closes its connections, so that clients come back one after the other."),  # noqa: E501
     Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://` or `redis+sentinel://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
     Setting("REDIS_HOST", "name", "", "Instead of `REDIS_URL`; `127.0.0.1` when only the others are set."),
     Setting("REDIS_PORT", "integer", "", "With `REDIS_HOST`; 6379 by default."),
@@ -38,6 +39,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SOCKET_MAX_CONNECTIONS", "integer", "20000", "Connections of a node; further ones get 503."),
     Setting("SOCKET_MAX_SUBSCRIPTIONS", "integer", "1000", "Subscriptions of a client in one namespace."),
     Setting("SOCKET_CONNECT_TIMEOUT", "seconds", "10", "How long a connection may be in no namespace."),
+    Setting("SOCKET_OUTBOX_BYTES", "bytes", "1048576", "What may wait for a client that reads slowly."),
     Setting("SOCKET_RATE_LIMIT", "integer", "50", "Commands a second that a connection may send; 0 for no limit."),
     Setting("SOCKET_RATE_BURST", "integer", "100", "Commands that it may send at once."),
     Setting("JWT_SECRET", "secret", "", "Signs HS256, HS384, HS512 tokens; 32, 48, 64 bytes at least."),

@@ -86,7 +86,15 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
     def _message(self, namespace: str, arguments: str, policy: str = "close", key: str = "") -> Any:
         """Return an event encoded once for any number of clients; `arguments` is JSON text."""
         prefix = "2" if namespace == "/" else f"2{namespace},"
-        return self.server.message(prefix + arguments, policy, key)
+        return self.server.message(prefix + arguments, policy, f"{namespace} {key}")
+
+    def tell_dropped(self, eio_sid: str, dropped: Counter[str]) -> None:
+        """Tell a slow client how many events it has missed, by the event that the key of their header names."""
+        for place, count in dropped.items():
+            namespace, _, event = place.partition(" ")
+            sid = self.sid_from_eio_sid(eio_sid, namespace)
+            if sid is not None and event:
+                self.send_to(sid, namespace, event, {"count": count})
 
     # What the library emits
 

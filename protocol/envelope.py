@@ -39,7 +39,10 @@ class Offset(NamedTuple):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """Who gets the event: everyone in any of `rooms`, once, but `except_sid`; `key` is what the policy goes by."""
+    """Who gets the event: everyone in any of `rooms`, once, but `except_sid`.
+
+    `key` is what the policy goes by: whose latest is kept, whose are merged, or which event tells of those dropped.
+    """
 
     rooms: tuple[str, ...]
     policy: Policy = Policy.CLOSE
