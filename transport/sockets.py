@@ -28,6 +28,8 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         self._open_namespaces: set[str] = set()
+        self._library_packet: Any = None
+        self._library_message = Outgoing("")
         super().__init__(async_mode="gevent", async_handlers=True, always_connect=False, **options)
 
     def _engineio_server_class(self) -> type[EngineServer]:
@@ -82,7 +84,11 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         self.post(eio_sid, Outgoing("4" + text, tuple(bytes(part) for part in parts)))
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
-        self.eio.send(eio_sid, eio_pkt.data)
+        # The library's manager hands the same packet over once for each client of a broadcast.
+        if eio_pkt is not self._library_packet:
+            self._library_packet, data = eio_pkt, eio_pkt.data
+            self._library_message = Outgoing("4" + data) if isinstance(data, str) else Outgoing("", (bytes(data),))
+        self.post(eio_sid, self._library_message)
 
     # Connecting
 

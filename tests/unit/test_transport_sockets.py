@@ -14,7 +14,7 @@ from tests.sockets_client import Client, serving, serving_stock
 from tests.transport_client import until
 from transport.admission import NotNow, Refusal
 from transport.inbox import MAX_WAITING
-from transport.sockets import MAX_CONCURRENT
+from transport.events import MAX_CONCURRENT
 
 
 class Gate:
