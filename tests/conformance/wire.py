@@ -110,6 +110,11 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
+    def finish(self) -> None:
+        """Send FIN, and go on reading."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
     def send(self, content: bytes) -> None:
         """Send; a server that has ended the connection already is seen by who reads."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

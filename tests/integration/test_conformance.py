@@ -1,13 +1,15 @@
 """The corpora of RFC 6455, Engine.IO v4 and Socket.IO v5 against a real node, a healthy client beside each case."""
 
 import contextlib
+import os
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
-from tests.conformance import engine_io, rfc6455, sessions, socket_io
+from tests.conformance import engine_io, heartbeats, mutations, rfc6455, sessions, socket_io
 from tests.conformance.engine_io import Body, Opening, Request
 from tests.conformance.outcomes import Row
 from tests.conformance.runner import Server, run, run_opening, run_polling, run_request
@@ -66,6 +68,22 @@ def server(node: Node) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def beating() -> Iterator[Server]:
+    """A server whose heartbeats are those of the protocols' own test suites."""
+    node = Node(
+        application="tests.integration.apps.conformance:application",
+        SOCKET_PING_INTERVAL=str(heartbeats.INTERVAL),
+        SOCKET_PING_TIMEOUT=str(heartbeats.TIMEOUT),
+        SOCKET_CONNECT_TIMEOUT=str(heartbeats.CONNECT),
+    )
+    with stopping(node), leaving_nothing(node.wait_ready()) as server:
+        yield server
+
+
+# CI tries the same mutations each time, a developer's machine others: `MUTATIONS=seed` repeats a run of them.
+SEED = int(os.environ.get("MUTATIONS") or (7 if os.environ.get("CI") else random.randrange(10**6)))
+MUTATIONS = 150
 failures = 0
 
 
@@ -122,3 +140,14 @@ fitting = [one for one in socket_io.packets() if len(payload(*one.packets)) <= r
 @pytest.mark.parametrize("packets", fitting, ids=str)
 def test_socket_io_over_polling(server: Server, packets: Packets) -> None:
     run_polling(server, packets)
+
+
+@pytest.mark.parametrize("mutation", list(mutations.mutations(SEED, MUTATIONS)), ids=str)
+def test_mutations(server: Server, mutation: mutations.Mutation) -> None:
+    print(f"MUTATIONS={mutation.seed}")
+    mutations.run(server, mutation)
+
+
+@pytest.mark.parametrize("name", list(heartbeats.scenes))
+def test_heartbeats(beating: Server, name: str) -> None:
+    heartbeats.scenes[name](beating.port)
