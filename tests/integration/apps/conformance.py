@@ -22,7 +22,8 @@ class Echo(socketio.Namespace):  # type: ignore[misc]
         self.emit("message-back", args, to=sid)
 
     def on_ask_me(self, sid: str, *args: Any) -> Any:
-        return self.call("question", args, to=sid, timeout=5)
+        # A tuple, or the library would take None for no arguments.
+        return (self.call("question", args, to=sid, timeout=5),)
 
     def on_kick_me(self, sid: str) -> None:
         self.disconnect(sid)
