@@ -40,7 +40,6 @@ def joined(client: Silent) -> Silent:
 def the_times_are_told_in_milliseconds(port: int) -> None:
     with Polling(port) as session:
         assert (session.handshake["pingInterval"], session.handshake["pingTimeout"]) == (300, 200)
-        session.leave()
 
 
 @scene
@@ -85,7 +84,6 @@ def pings_and_pongs_while_polling(port: int) -> None:
             answer = session.get()
             assert (answer.status, answer.body) == (200, b"2")
             assert session.post("3").status == 200
-        session.leave()
 
 
 @scene

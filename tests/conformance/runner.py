@@ -77,7 +77,6 @@ def run_polling(server: Server, row: Packets | Body) -> None:
                 posted = client.post(*row.packets)
                 assert posted.status in (200, 400), posted
             _observe_polling(client, posted, row)
-            client.leave()
     except (AssertionError, EOFError) as error:
         raise AssertionError(f"{row}\nsent: {body!r:.300}\nwanted: {row.outcome!r:.1000}\n{error}") from None
     server.serves()

@@ -59,7 +59,6 @@ def polling_tells_all(server: Server) -> None:
         assert set(opened) == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
         assert (opened["upgrades"], opened["pingInterval"], opened["pingTimeout"]) == (["websocket"], 25000, 20000)
         assert isinstance(opened["sid"], str)
-        session.leave()
 
 
 @scene("Handshake")
@@ -145,7 +144,6 @@ def a_waiting_poll_is_answered_by_what_comes(server: Server) -> None:
             server.serves()
             assert session.post(f'42{number}["echo"]').body == b"ok"
             assert session.gets.response().body == b"43%d[]" % number
-        session.leave()
 
 
 @scene("WebSocket")
@@ -310,7 +308,6 @@ def a_wrong_probe_ends_its_websocket(server: Server) -> None:
                 client.send(b"".join(parts))
                 assert client.ends(), name
             echoes(session, 1)
-            session.leave()
 
 
 @scene("Upgrade")
@@ -321,7 +318,6 @@ def polling_goes_on_beside_a_probe_that_says_nothing(server: Server) -> None:
             echoes(session, 1, 2)
             echoes(session, 3)
         echoes(session, 4)
-        session.leave()
 
 
 @scene("Upgrade")

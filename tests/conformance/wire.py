@@ -323,7 +323,7 @@ class Polling:
     """A session over HTTP long-polling, on two kept-alive connections."""
 
     def __init__(self, port: int, *, query: str = "", headers: tuple[str, ...] = ()) -> None:
-        self.gets, self.posts = Peer(port), Peer(port)
+        self.port, self.gets, self.posts = port, Peer(port), Peer(port)
         opened = self.gets.ask("GET", PATH + "polling" + query, None, *headers)
         assert opened.status == 200 and opened.body[:1] == b"0", opened
         self.handshake = json.loads(opened.body[1:])
@@ -336,6 +336,9 @@ class Polling:
     def __exit__(self, *_: object) -> None:
         self.gets.close()
         self.posts.close()
+        # End the session too, where it lives: one that is in a namespace would stay until its ping timeout.
+        with contextlib.suppress(AssertionError, EOFError, OSError), Peer(self.port) as last:
+            last.ask("POST", self.target, b"1")
 
     def joined(self, *namespaces: str) -> "Polling":
         for namespace in namespaces:
@@ -353,10 +356,6 @@ class Polling:
         """Wait for packets and return them; pings and NOOP are left out, a session that is gone is an end."""
         answer = self.get()
         return [Received("end")] if answer.status == 400 else unpacked(answer)
-
-    def leave(self) -> None:
-        """End the session, where it lives."""
-        self.post("1")
 
 
 def payload(*packets: str | bytes) -> bytes:
