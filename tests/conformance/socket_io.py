@@ -342,7 +342,7 @@ def attachments(packs: Packs) -> None:
         packs.add(
             ATTACHMENTS,
             f"{count}, and one more",
-            [f'45{count}-7["message",{holes}]', *blobs(count + 1)],
+            [f'45{count}-["message",{holes}]', *blobs(count + 1)],
             MayEnd(f'45{count}-["message-back",{holes}]', *blobs(count)),
         )
         packs.add(ATTACHMENTS, f"a text instead of {count}", [f'45{count}-7["echo",{holes}]', '428["echo"]'], ENDS)
