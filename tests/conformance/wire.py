@@ -91,8 +91,13 @@ class Peer:
 
     patience = 3.0
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=self.patience)
+    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            # Before the connection is there, or its window is open already.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(self.patience)
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
@@ -101,6 +106,10 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # Of a case that failed halfway.
+        self.socket.close()
 
     def close(self) -> None:
         self.socket.close()
@@ -198,8 +207,8 @@ def upgrade_head(target: str, *headers: str, key: str = KEY, version: str = "13"
 class WebSocket(Peer):
     """A client's end of a WebSocket that answers nothing by itself but Engine.IO's pings."""
 
-    def __init__(self, port: int, target: str = PATH + "websocket", *headers: str) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, target: str = PATH + "websocket", *headers: str, **options: int) -> None:
+        super().__init__(port, **options)
         self.send(upgrade_head(target, *headers))
         opened = self.response()
         assert opened.status == 101, opened

@@ -22,8 +22,11 @@ class Echo(socketio.Namespace):  # type: ignore[misc]
         self.emit("message-back", args, to=sid)
 
     def on_ask_me(self, sid: str, *args: Any) -> Any:
-        # A tuple, or the library would take None for no arguments.
-        return (self.call("question", args, to=sid, timeout=5),)
+        try:
+            # A tuple, or the library would take None for no arguments.
+            return (self.call("question", args, to=sid, timeout=5),)
+        except socketio.exceptions.TimeoutError:
+            return "no answer"
 
     def on_kick_me(self, sid: str) -> None:
         self.disconnect(sid)
