@@ -42,7 +42,9 @@ def node(shared_redis: PrivateRedis) -> Iterator[Node]:
 
 def counts(node: Node) -> dict[str, int]:
     found = requests.get(node.url + "/_counts", timeout=5).json()
-    return {**found["leftovers"], "greenlets": found["greenlets"], "descriptors": found["descriptors"]}
+    # Greenlets that are kept for the next piece of work are few, and wait in one place.
+    greenlets = [place for place in found["standing"] if not place.endswith("crew.py:_live")]
+    return {**found["leftovers"], "greenlets": len(greenlets), "descriptors": found["descriptors"]}
 
 
 def memory(node: Node) -> int:
@@ -141,11 +143,11 @@ class Readers:
             client.socket.setblocking(False)
             self.selector.register(client.socket, selectors.EVENT_READ, client)
 
-    def read(self, wanted: dict[WebSocket, int], seconds: float = 30.0) -> float:
-        """Read until each has as many events as wanted; return how long that took."""
+    def read(self, wanted: int, seconds: float = 30.0) -> float:
+        """Read until each has so many events; return how long that took."""
         begun = time.monotonic()
-        while missing := [one for one, count in wanted.items() if self.received[one] < count]:
-            assert time.monotonic() - begun < seconds, [self.received[one] for one in missing[:5]]
+        while missing := [count for count in self.received.values() if count < wanted]:
+            assert time.monotonic() - begun < seconds, missing
             for key, _ in self.selector.select(0.2):
                 self._take(key.data)
         return time.monotonic() - begun
@@ -184,23 +186,24 @@ def test_a_stalled_reader_among_500_costs_the_others_nothing_and_the_process_its
     # Its kernel takes little, so that what the server's own kernel and the outbox hold is most of it.
     sleeper = WebSocket(node.port, receive_buffer=4096).joined("/")
     clients = [WebSocket(node.port).joined("/") for _ in range(499)]
-    flooder, healthy = WebSocket(node.port).joined("/"), clients[0]
-    for client, room in [(sleeper, "flood"), (healthy, "flood"), (sleeper, "all"), *[(one, "all") for one in clients]]:
+    flooder = WebSocket(node.port).joined("/")
+    for client, room in [(sleeper, "flood"), (sleeper, "all"), *[(one, "all") for one in clients]]:
         client.send(text(f'421["room","{room}"]'))
         assert client.next().content == "431[]"
     readers = Readers(clients)
 
     def all_get(number: int) -> float:
         flooder.send(text('42["room_bytes","all",200,20]'))
-        return readers.read({one: number + (400 if number > 20 and one is healthy else 0) for one in clients})
+        return readers.read(number)
 
     alone = all_get(20)
     with watched(node) as held:
-        flooder.send(text(f'42["room_bytes","flood",{size},{count}]'))
-        readers.read({healthy: 20 + count})
+        flooder.send(text(f'421["room_bytes","flood",{size},{count}]'))
         beside = all_get(40)
+        assert flooder.next(30).content == "431[]"
+        afterwards = all_get(60)
     assert held[-1] - held[0] < OUTBOX + MEMORY_GROWTH, held
-    assert beside < 2 * alone + 1
+    assert max(beside, afterwards) < 2 * alone + 1
     # Sent away as a slow consumer, though it takes not a byte.
     until(lambda: counts(node)["sessions"] == 500, 5)
     assert sleeper.at_end()
