@@ -21,7 +21,7 @@ from transport.outgoing import Outgoing
 from transport.packets import MalformedPacket as MalformedPacket
 from transport.poller import Poller
 from transport.polling import Polling
-from transport.requests import Environ, engine_request, is_websocket_handshake, requested_headers
+from transport.requests import Environ, asks_for_upgrade, engine_request, is_websocket_handshake, requested_headers
 from transport.session import Session
 from transport.upgrade import Upgrade
 from transport.websocket import WebSocket
@@ -132,7 +132,7 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         if request.version != "4":
             return answers.UNSUPPORTED_VERSION
         if request.transport == "websocket" and not is_websocket_handshake(environ):
-            return answers.BAD_REQUEST
+            return _not_a_handshake(environ)
         if self.draining or len(self.sockets) >= self.max_connections or not self.accepting():
             return answers.UNAVAILABLE
         return None
@@ -140,13 +140,16 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
     def _session_refusal(self, environ: Environ, sid: str, transport: str | None) -> Answer | None:
         session = self.sockets.get(sid)
         if session is None or session.closing:
-            return answers.SESSION_UNKNOWN
+            fetches = session is not None and session.last_words and transport == "polling"
+            return None if fetches and environ["REQUEST_METHOD"] == "GET" else answers.SESSION_UNKNOWN
         if session.polling is None:
             return answers.BAD_REQUEST
         if transport == "polling":
             return None
         may_upgrade = self.allow_upgrades and not session.upgrading
-        return None if may_upgrade and is_websocket_handshake(environ) else answers.BAD_REQUEST
+        if not is_websocket_handshake(environ):
+            return _not_a_handshake(environ)
+        return None if may_upgrade else answers.BAD_REQUEST
 
     def handle_request(self, environ: Environ, start_response: Callable[..., Any]) -> Any:
         """Answer one request, as a WSGI application."""
@@ -249,3 +252,8 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
             headers.append(("Content-Length", str(len(body))))
         start_response(answer.status, headers)
         return [body] if answer.sent is None else Body(body, answer.sent)
+
+
+def _not_a_handshake(environ: Environ) -> Answer:
+    other_version = asks_for_upgrade(environ) and environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13"
+    return answers.UPGRADE_REQUIRED if other_version else answers.BAD_REQUEST

@@ -83,6 +83,8 @@ class Polling:
         finally:
             if end_watch is not None:
                 end_watch()
+        if session.closed:
+            session.forget()
         body = "\x1e".join(packets or [self._farewell if session.closing else NOOP_PACKET])
         return Answer("200 OK", body.encode(), sent=self._poll_sent)
 

@@ -14,11 +14,14 @@ from transport.wheel import Alarm
 if TYPE_CHECKING:
     from transport.engine import EngineServer
     from transport.polling import Polling
+    from transport.upgrade import Upgrade
     from transport.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 
 SLOW = "slow consumer"
+# How long a client that polls may fetch what was said before the end, such as a DISCONNECT.
+LAST_WORDS_SECONDS = 1.0
 
 
 class Session:
@@ -50,7 +53,8 @@ class Session:
         self.link: WebSocket | None = None
         self.outbox: Outbox | None = None
         self.polling: Polling | None = None
-        self.closing = self.closed = self.upgrading = False
+        self.upgrading: Upgrade | None = None
+        self.closing = self.closed = False
         self.paused = 0
         self._alarm = Alarm(self._heartbeat)
         self._pinged = False
@@ -72,6 +76,11 @@ class Session:
     def backlog(self) -> float:
         """The share of the outbox that is in use."""
         return 0.0 if self.outbox is None else self.outbox.share
+
+    @property
+    def last_words(self) -> bool:
+        """Tell whether something waits for a client that polls, though the session has ended."""
+        return self.closing and self.outbox is not None and self.polling is not None and not self.polling.waiting
 
     # Its time
 
@@ -249,7 +258,11 @@ class Session:
             else:
                 link.finish(code)
         if self.polling is not None:
+            if reason not in (None, self.server.reason.SERVER_DISCONNECT) and not self.polling.waiting:
+                self.outbox = None
             self.polling.end()
+        if self.upgrading is not None:
+            self.upgrading.abort()
         self.server.crew.run(partial(self._depart, reason or self.server.reason.SERVER_DISCONNECT))
 
     def discard(self) -> None:
@@ -257,7 +270,7 @@ class Session:
         self.closing = self.closed = True
         self.server.wheel.cancel(self._alarm)
         self.joined()
-        self.server.sockets.pop(self.sid, None)
+        self.forget()
 
     def _depart(self, reason: str) -> None:
         try:
@@ -266,4 +279,11 @@ class Session:
             logger.exception("Session %s: a disconnect handler failed", self.sid)
         finally:
             self.closed = True
-            self.server.sockets.pop(self.sid, None)
+            if self.last_words:
+                self.server.wheel.set(Alarm(self.forget), LAST_WORDS_SECONDS)
+            else:
+                self.forget()
+
+    def forget(self) -> None:
+        """Be unknown from now on."""
+        self.server.sockets.pop(self.sid, None)

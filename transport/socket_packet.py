@@ -95,12 +95,17 @@ def encode(kind: int, namespace: str, id: int | None, data: Any, dumps: Dumps) -
 
 
 def has_bytes(data: Any) -> bool:
-    """Tell whether there are bytes anywhere in lists and dicts."""
-    if isinstance(data, (list, tuple)):
-        return any(has_bytes(one) for one in data if not isinstance(one, _PLAIN))
-    if isinstance(data, dict):
-        return any(has_bytes(one) for one in data.values() if not isinstance(one, _PLAIN))
-    return isinstance(data, (bytes, bytearray))
+    """Tell whether there are bytes anywhere in lists and dicts, however deep."""
+    waiting = [data]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting += [inner for inner in one if not isinstance(inner, _PLAIN)]
+        elif isinstance(one, dict):
+            waiting += [inner for inner in one.values() if not isinstance(inner, _PLAIN)]
+        elif isinstance(one, (bytes, bytearray)):
+            return True
+    return False
 
 
 def _filled(data: Any, parts: list[bytes]) -> Any:

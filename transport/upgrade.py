@@ -32,7 +32,7 @@ class Upgrade:
     def begin(self, link: "WebSocket", read: bytes) -> None:
         """Wait for the probe on `link`; `read` came right behind its request."""
         self._link = link
-        self._session.upgrading = True
+        self._session.upgrading = self
         self._session.server.wheel.set(self._alarm, UPGRADE_SECONDS)
         link.start(read)
 
@@ -63,6 +63,12 @@ class Upgrade:
         logger.info("Session %s: the upgrade failed", self._session.sid)
         self._end()
 
+    def abort(self) -> None:
+        """End the WebSocket: its session has ended."""
+        if self._link is not None:
+            self._link.finish(frames.NORMAL)
+        self._end()
+
     def _give_up(self) -> None:
         if self._link is not None:
             self._link.finish(frames.POLICY, "No upgrade")
@@ -70,5 +76,5 @@ class Upgrade:
 
     def _end(self) -> None:
         self._session.server.wheel.cancel(self._alarm)
-        self._session.upgrading = False
+        self._session.upgrading = None
         self._link = None

@@ -13,8 +13,8 @@ from gevent.event import Event
 from tests.sockets_client import Client, serving, serving_stock
 from tests.transport_client import until
 from transport.admission import NotNow, Refusal
-from transport.inbox import MAX_WAITING
 from transport.events import MAX_CONCURRENT
+from transport.inbox import MAX_WAITING
 
 
 class Gate:
