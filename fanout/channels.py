@@ -13,7 +13,7 @@ from gevent.event import Event
 from fanout.listener import Listener
 from fanout.order import Order
 from fanout.publisher import Publisher
-from protocol.envelope import Announcement, Offset, decode
+from protocol.envelope import ORIGIN, Announcement, Offset, decode
 from protocol.errors import Unavailable
 from protocol.scripts import Keys, Runner
 
@@ -23,8 +23,7 @@ LINGER_SECONDS = 30.0
 CANARY_SECONDS = 2.0
 DEAF_SECONDS = 6.0
 MAX_MESSAGE_BYTES = 2_000_000
-# How many missed events are read from the log at once.
-PAGE = 200
+_SONG = b"1"
 
 _log = logging.getLogger("mintflow.channels")
 
@@ -79,6 +78,7 @@ class Channels:
         deliver: Callable[[str, Announcement], None],
         lost: Callable[[str, str, str], None],
         said: Callable[[str], None],
+        ordered: Callable[[bytes], None] = lambda message: None,
         volatile: Collection[str] = (),
     ) -> None:
         self._redis = redis
@@ -87,6 +87,7 @@ class Channels:
         self._listener = listen(self._heard, self._confirmed)
         self._outside_channel, self._outside = outside_channel, outside
         self._deliver, self._lost, self._said = deliver, lost, said
+        self._ordered = ordered
         self._volatile = frozenset(volatile)
         self._canary = keys.shared("canary", node)
         self._canary_heard = -DEAF_SECONDS
@@ -157,6 +158,15 @@ class Channels:
         finally:
             channel.waiting.remove((number, passed))
 
+    def position(self, tenant: str, namespace: str) -> Offset:
+        """Return how far this node has delivered an open channel; ORIGIN where nothing was ever published on it."""
+        channel = self._channels.get(self._publisher.channel(tenant, namespace))
+        return (channel.order.position if channel else None) or ORIGIN
+
+    def order(self, node: str, what: str) -> bool:
+        """Tell one other node something; return False where nobody hears it. Raises Unavailable."""
+        return bool(self._redis.command("PUBLISH", self._keys.shared("canary", node), what))
+
     def close(self, tenant: str, namespace: str) -> None:
         """Let go of a channel for one client."""
         for place in (
@@ -170,7 +180,7 @@ class Channels:
     def _sing(self) -> None:
         while True:
             try:
-                self._redis.command("PUBLISH", self._canary, "1")
+                self._redis.command("PUBLISH", self._canary, _SONG)
             except Unavailable as error:
                 _log.warning("the canary can't sing: %s", error)
             self._leave_idle(self._channels)
@@ -214,11 +224,11 @@ class Channels:
     def _catch_up(self, channel: _Channel, confirmed: int, head: Offset | None, ended: Offset | None) -> bool:
         """Deliver from the log what was missed up to its head; False where the subscription is a newer one by now."""
         while missed := channel.order.missed(head, ended):
-            events = self._publisher.logged(channel.tenant, channel.namespace, missed[:PAGE])
+            page = self._publisher.page(channel.tenant, channel.namespace, missed[0], missed[-1])
             if channel.confirmed != confirmed:
                 return False
             before = channel.order.position
-            for event in events:
+            for event in page.events:
                 self._pass_on(channel, channel.order.replay(event, ended))
             if channel.order.position == before:
                 # The log doesn't hold it any more, which `align` will tell.
@@ -227,6 +237,9 @@ class Channels:
 
     def _heard(self, name: str, message: bytes) -> None:
         if name == self._canary:
+            if message != _SONG:
+                self._ordered(message)
+                return
             self._canary_heard = time.monotonic()
             self._heard_once.set()
         elif len(message) > MAX_MESSAGE_BYTES:
