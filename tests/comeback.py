@@ -22,7 +22,7 @@ class Network:
         self.own_port = int(self._listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.own_port}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._left_open: list[socket.socket] = []
+        self.left_open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
 
@@ -48,12 +48,12 @@ class Network:
         pairs, self._pairs = self._pairs, []
         for client, server in pairs:
             if half:
-                # The relay's thread would close both: it gets an end of file from a dead socket instead.
-                self._left_open.append(server.dup())
-                _end(client)
+                # The relay closes both its ends; this copy keeps the server's open. One that had ended is closed.
+                with contextlib.suppress(OSError):
+                    self.left_open.append(server.dup())
             else:
-                _end(client)
                 _end(server)
+            _end(client)
 
     def down(self, *, half: bool = False) -> None:
         """Cut, and let nobody in until `back`."""
@@ -69,7 +69,7 @@ class Network:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        for server in self._left_open:
+        for server in self.left_open:
             _end(server)
             server.close()
         self._thread.join(5)
