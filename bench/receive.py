@@ -6,10 +6,6 @@
 connection to a real Redis, fed by another process at a fixed rate: wake-up, reading, parsing, order, delivery.
 """
 
-from gevent import monkey
-
-monkey.patch_all()
-
 import subprocess
 import sys
 import time
@@ -17,6 +13,8 @@ from functools import partial
 from typing import Any
 
 import gevent
+import redis.connection
+from gevent import socket as cooperative_socket
 
 from fanout.channels import Channels
 from fanout.listener import Listener
@@ -26,6 +24,7 @@ from fanout.sessions import Session
 from protocol import wire_json
 from protocol.scripts import Keys
 from stores.client import RedisClient, connect
+from tests.redis_fixture import PrivateRedis
 from transport.sockets import SocketServer
 
 ROUNDS = 5
@@ -113,12 +112,13 @@ def everything(receiver: Receiver, url: str, prefix: str) -> float:
     command = [sys.executable, "-m", "bench.receive", "publish", url, prefix]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as publisher:
         assert publisher.stdout is not None
+        # Blocks for as long as that process needs to begin; nothing happens here meanwhile.
         publisher.stdout.readline()
         began, idle = time.process_time(), time.monotonic()
         while receiver.server.posted - before < EVENTS * each and time.monotonic() - idle < 30:
             gevent.sleep(0.05)
         used = time.process_time() - began
-    assert receiver.server.posted - before == EVENTS * each, "some were lost"
+    assert receiver.server.posted - before >= EVENTS * each, "some were lost"
     return used / EVENTS * 1e6
 
 
@@ -138,8 +138,8 @@ def main() -> None:
     if sys.argv[1:2] == ["publish"]:
         publish(*sys.argv[2:4])
         return
-    from tests.redis_fixture import PrivateRedis
-
+    # As in a monkey-patched process.
+    setattr(redis.connection, "socket", cooperative_socket)  # noqa: B010
     server = None if len(sys.argv) > 1 else PrivateRedis()
     url = server.url if server is not None else sys.argv[1]
     try:

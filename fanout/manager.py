@@ -1,6 +1,5 @@
 """The client manager: the library's `RedisManager`, whose emits reach all or raise, and our one local delivery."""
 
-import base64
 import logging
 import time
 from collections import Counter
@@ -11,8 +10,8 @@ from typing import Any
 import gevent
 import socketio
 from socketio.manager import Manager as LocalManager
-from socketio.packet import Packet
 
+from fanout import foreign
 from fanout.membership import is_sid
 from fanout.rooms import of_tenant, tenant_room
 from fanout.sessions import Session
@@ -24,14 +23,6 @@ from protocol.wire_json import dumps, loads
 
 # Events that a connect handler emits before the client is told that it is connected.
 MAX_EARLY = 100
-
-# What another process may ask for besides an emit, and the fields that must be texts then.
-_FOREIGN_FIELDS = {
-    "disconnect": ("namespace", "sid"),
-    "close_room": ("namespace", "room"),
-    "enter_room": ("namespace", "sid", "room"),
-    "leave_room": ("namespace", "sid", "room"),
-}
 
 _log = logging.getLogger("mintflow.manager")
 
@@ -174,7 +165,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
                 super()._handle_emit(message)
             else:
                 room, skip = message["room"], message.get("skip_sid")
-                self._emit_here(message["event"], _data_of(message), message["namespace"], room, skip)
+                self._emit_here(message["event"], foreign.data_of(message), message["namespace"], room, skip)
             self._keep_for_connecting(message)
 
     def _emit_here(
@@ -220,9 +211,8 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
                 self._handle_emit(message, heard=True)
             elif method == "callback":
                 self._handle_callback(message)
-            elif not own and method in _FOREIGN_FIELDS:
-                if not all(isinstance(message.get(field), str) for field in _FOREIGN_FIELDS[method]):
-                    raise ValueError(f"{method} of a strange form")
+            elif not own and method in foreign.FIELDS:
+                foreign.check(message)
                 if method != "disconnect" and message["namespace"] in self._tenant_only:
                     self.dropped["unaddressed"] += 1
                     return
@@ -251,11 +241,3 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         super().basic_disconnect(sid, namespace, **kwargs)
         self._early.pop(sid, None)
-
-
-def _data_of(message: dict[str, Any]) -> Any:
-    """Return what was emitted, as `emit` takes it."""
-    data = message["data"] if isinstance(message["data"], list) else [message["data"]]
-    if message.get("binary"):
-        data = Packet.reconstruct_binary(data[0], [base64.b64decode(one) for one in data[1:]])
-    return data[0] if len(data) == 1 else tuple(data)
