@@ -18,10 +18,13 @@ from emitter import Emitter
 from fanout.channels import Channels
 from fanout.listener import Listener
 from fanout.manager import Manager
+from fanout.recovery import Recovery
+from fanout.sessions import SessionStore
 from json_logs import log_as_json
 from namespaces.base import Namespace
 from namespaces.clients import Clients
 from namespaces.gate import Gate
+from namespaces.returns import Returns
 from protocol import wire_json
 from protocol.ai import merged_packets
 from protocol.errors import RealtimeError, Unavailable
@@ -38,6 +41,8 @@ from transport.sockets import SocketServer
 
 # Tokens end, and revocations close connections, within this time.
 GATE_SECONDS = 0.5
+# Rooms that were entered otherwise than by a command are in Redis within this time.
+SESSIONS_SECONDS = 0.1
 # Users of a killed node leave their workspaces when their leases end; who looks often, tells it soon.
 WORKSPACES_SECONDS = 1.0
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
@@ -90,18 +95,29 @@ class Node:
             deliver=self.manager.deliver,
             lost=self.manager.tell_lost,
             said=lambda tenant: self.gate.doubt(tenant),
+            ordered=lambda message: self.returns.heard(message),
             volatile=("/workspaces", "/ai"),
         )
         self.sockets.eio.tell_dropped = self.manager.tell_dropped
         self.sockets.eio.merge = merged_packets
         self.manager.wait_until_passed = self.channels.wait_until_passed
+        self.manager.position = self.channels.position
+        clients = Clients(settings.rate_limit, settings.rate_burst)
+        self.returns = Returns(
+            SessionStore(self.redis, keys, self.tag, settings.recovery_window),
+            Recovery(self.emitter.publisher, self.channels, self.manager),
+            self.manager,
+            clients,
+            self.channels.order,
+        )
         self.gate = Gate(
             self.access,
-            Clients(settings.rate_limit, settings.rate_burst),
+            clients,
             self.manager,
             self.channels,
             self.sockets.namespace_handlers.get,
             self.sockets.close_transport,
+            self.returns,
         )
         self.sockets.gate = SocketGate(self.gate)
 
@@ -139,6 +155,7 @@ class Node:
         # Each in a greenlet of its own: one that waits for Redis holds up no other.
         return [
             (GATE_SECONDS, self.gate.tick),
+            (SESSIONS_SECONDS, self.returns.tick),
             (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
             (ACKS_SECONDS, self.manager.forget_unanswered),
         ]
@@ -190,10 +207,11 @@ class SocketGate:
         self._gate = gate
         self.joined = gate.joined
         self.left = gate.left
+        self.prepare = gate.prepare
 
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
+    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str:
         try:
-            self._gate.admit(eio_sid, sid, namespace, environ, auth)
+            return self._gate.admit(eio_sid, sid, namespace, environ, auth)
         except Unavailable as error:
             raise NotNow(error.message) from None
         except RealtimeError as error:

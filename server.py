@@ -84,9 +84,15 @@ class SocketManager:
         return client.principal
 
     def enter_room(self, sid: str, namespace: str, room: str) -> None:
-        """Let a client of this node into its tenant's room `room`, which `publish(…, room=room)` reaches."""
+        """Let a client of this node into its tenant's room `room`, which `publish(…, room=room)` reaches.
+
+        Raises Unavailable where the client recovers and Redis doesn't answer.
+        """
         principal = self.principal(sid, namespace)
         self._node.manager.enter(sid, namespace, own_room(principal.tenant, room))
+        client = self._node.gate.clients.get(sid, namespace)
+        if client is not None:
+            self._node.gate.settle(client)
 
     def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of its tenant's room `room`."""

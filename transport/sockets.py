@@ -30,6 +30,8 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         self._open_namespaces: set[str] = set()
         self._library_packet: Any = None
         self._library_message = Outgoing("")
+        # Connections whose transport ended, while their disconnect handlers run.
+        self._ending: set[str] = set()
         super().__init__(async_mode="gevent", async_handlers=True, always_connect=False, **options)
 
     def _engineio_server_class(self) -> type[EngineServer]:
@@ -105,13 +107,14 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         admitted = accepted = False
         try:
             if gate is not None:
-                gate.admit(eio_sid, sid, namespace, environ, data)
+                sid = gate.admit(eio_sid, sid, namespace, environ, data) or sid
                 admitted = True
             refusal = self._call_connect_handler(environ, sid, namespace, data)
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
-                self._send(eio_sid, packet.CONNECT, namespace, {"sid": sid})
+                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
+                self._send(eio_sid, packet.CONNECT, namespace, answer)
                 self.manager.connect(sid, namespace)
                 self.eio.joined(eio_sid)
                 accepted = True
@@ -129,9 +132,9 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
                 self._refuse(eio_sid, namespace, {"message": "Internal error", "data": {"code": "internal"}})
         finally:
             if not accepted:
-                self.manager.disconnect(sid, namespace, ignore_queue=True)
+                self._forget(eio_sid, sid, namespace)
                 if admitted and gate is not None:
-                    gate.left(sid, namespace)
+                    gate.left(sid, namespace, eio_sid)
         if accepted and gate is not None:
             self._let_in(gate, eio_sid, sid, namespace)
 
@@ -188,12 +191,21 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         except Exception:
             _log.exception("the disconnect handler of %s failed", namespace)
         finally:
-            self.manager.disconnect(sid, namespace, ignore_queue=True)
+            self._forget(eio_sid, sid, namespace)
             if self.gate is not None and namespace not in self._open_namespaces:
-                self.gate.left(sid, namespace)
+                self.gate.left(sid, namespace, eio_sid, for_good=eio_sid not in self._ending)
             if not any(self.manager.sid_from_eio_sid(eio_sid, other) for other in self.manager.get_namespaces()):
                 self.eio.left(eio_sid)
 
+    def _forget(self, eio_sid: str, sid: str, namespace: str) -> None:
+        # Not where the sid goes on with another connection.
+        if self.manager.eio_sid_from_sid(sid, namespace) == eio_sid:
+            self.manager.disconnect(sid, namespace, ignore_queue=True)
+
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self.forget(eio_sid)
-        super()._handle_eio_disconnect(eio_sid, reason)
+        self._ending.add(eio_sid)
+        try:
+            super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            self._ending.discard(eio_sid)

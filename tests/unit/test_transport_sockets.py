@@ -39,7 +39,10 @@ class Gate:
     def joined(self, sid: str, namespace: str) -> None:
         self.log.append(("joined", namespace))
 
-    def left(self, sid: str, namespace: str) -> None:
+    def prepare(self, sid: str, namespace: str) -> dict[str, Any]:
+        return {}
+
+    def left(self, sid: str, namespace: str, connection: str | None = None, *, for_good: bool = False) -> None:
         self.log.append(("left", namespace))
 
 
