@@ -37,6 +37,9 @@ class Listener:
         confirmed: Callable[[str], None],
     ) -> None:
         self._client = client
+        # One for all reconnections: the pool counts what it makes and never forgets, so that after max_connections
+        # tries, some minutes without Redis, it would make no more and the node stayed deaf.
+        self._connection: Any = client.connection_pool.make_connection()
         self._heard = heard
         self._confirmed = confirmed
         self._wanted: set[str] = set()
@@ -80,7 +83,7 @@ class Listener:
                 gevent.sleep(random.uniform(0.2, LONGEST_PAUSE))
 
     def _listen(self) -> None:
-        connection: Any = self._client.connection_pool.make_connection()
+        connection = self._connection
         try:
             connection.connect()
             socket = connection._sock
