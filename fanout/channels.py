@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from fanout.listener import Listener
+from fanout.listener import Ear
 from fanout.order import Order
 from fanout.publisher import Publisher
 from protocol.envelope import Announcement, Offset, decode
@@ -71,7 +71,7 @@ class Channels:
         redis: Runner,
         keys: Keys,
         publisher: Publisher,
-        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Listener],
+        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear],
         *,
         node: str,
         outside_channel: str,

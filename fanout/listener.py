@@ -9,7 +9,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import hiredis
@@ -25,6 +25,26 @@ _CHUNK = 65536
 _AT_ONCE = 512
 
 _log = logging.getLogger("mintflow.listener")
+
+
+class Ear(Protocol):
+    """What hears channels for a node, on however many connections."""
+
+    def start(self) -> None:
+        """Begin to listen, if this node doesn't yet."""
+        ...
+
+    def stop(self) -> None:
+        """Stop listening."""
+        ...
+
+    def want(self, channel: str) -> None:
+        """Subscribe to a channel until `leave`."""
+        ...
+
+    def leave(self, channel: str) -> None:
+        """Unsubscribe from a channel."""
+        ...
 
 
 class Listener:
