@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import requests
+import socketio
 from redis.crc import key_slot
 
 from emitter import Emitter
 from fanout.publisher import Caps, Publisher, Repeat, plain_event
+from fanout.rooms import tenant_room
 from protocol.errors import Unavailable
 from protocol.scripts import Keys
 from stores.cluster import ClusterClient
@@ -122,6 +124,18 @@ def test_two_tenants_on_two_masters_hear_their_own_in_order(node: Node, emit: Em
             assert [event["seq"] for event in events] == list(range(1, 201))
             assert sorted(heard(one)) == [*range(1000, 1100), *range(2000, 2100)]
         assert {event["tenantId"] for event in first.heard("flow_progress")} == {tenants[0]}
+
+
+def test_a_stock_manager_elsewhere_emits_through_any_node(node: Node, cluster: Cluster, tenants: list[str]) -> None:
+    one = watcher(node, tenants[0], "/flows")
+    with stopping(one):
+        for member in cluster.members:
+            manager = socketio.RedisManager(f"redis://{member.place}/0", write_only=True)
+            manager.emit("hello", member.port, namespace="/flows", room=tenant_room(tenants[0]))
+            one.wait("hello", 1, 5)
+            assert one.heard("hello") == [member.port]
+            one.events.clear()
+            manager.redis.close()
 
 
 @pytest.fixture
