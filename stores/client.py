@@ -91,7 +91,6 @@ class RedisClient:
         self, client: "redis.Redis", wait_replicas: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._redis = client
-        self._execute: Callable[..., Any] = client.execute_command
         self._wait_replicas = wait_replicas
         self._clock = clock
         self._closed_until = 0.0
@@ -101,14 +100,13 @@ class RedisClient:
 
         `asking`: the keys' slot is on its way to this server of a cluster, and another one sent us here.
         """
-        waits = bool(script.durable and self._wait_replicas)
         began = self._clock()
-        with self._answered(), self._execution(asking, waits) as execute:
+        with self._answered(), self._connection(asking) as execute:
             try:
                 reply = execute("EVALSHA", script.sha, len(keys), *keys, *args)
             except NoScriptError:
                 reply = execute("EVAL", script.text, len(keys), *keys, *args)
-            if waits:
+            if script.durable and self._wait_replicas:
                 left = max(WAIT_SLACK, CONFIRM_SECONDS - WAIT_SLACK - (self._clock() - began))
                 confirmed = execute("WAIT", self._wait_replicas, round(left * 1000), timeout=left + WAIT_SLACK)
                 if confirmed < self._wait_replicas:
@@ -117,7 +115,7 @@ class RedisClient:
 
     def command(self, *args: Arg, asking: bool = False) -> Any:
         """Send one command and return its reply."""
-        with self._answered(), self._execution(asking, False) as execute:
+        with self._answered(), self._connection(asking) as execute:
             return execute(*args)
 
     def close(self) -> None:
@@ -130,11 +128,11 @@ class RedisClient:
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
     @contextmanager
-    def _execution(self, asking: bool, together: bool) -> Iterator[Callable[..., Any]]:
-        """Give what sends a command and returns its reply: all on one connection where they belong together."""
-        if not asking and not together:
-            yield self._execute
-            return
+    def _connection(self, asking: bool) -> Iterator[Callable[..., Any]]:
+        """Give what sends a command and returns its reply, on one connection.
+
+        redis-py's own way would, by Sentinel, put a connection back whose caller was killed before the answer came.
+        """
         pool = self._redis.connection_pool
         connection: Any = pool.get_connection()
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 
 from emitter import Emitter
@@ -219,3 +220,16 @@ def test_a_hung_sentinel_in_front_costs_a_call_less_than_two_seconds() -> None:
             began = time.monotonic()
             assert published(emit, 2)
             assert time.monotonic() - began < 0.5
+
+
+def test_a_killed_call_leaves_no_answer_for_the_next_one(cooperative: None) -> None:
+    """By Sentinel, the library puts a connection back whose answer is still to come, and the next call gets it."""
+    pair = Pair(sentinels=1)
+    with stopping(pair):
+        client = open_redis(pair.url)
+        client.command("SET", "mine", "mine")
+        call = gevent.spawn(lambda: client.command("BLPOP", "nothing", 1))
+        gevent.sleep(0.3)
+        call.kill()
+        assert client.command("GET", "mine") == b"mine"
+        client.close()
