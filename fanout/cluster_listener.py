@@ -39,9 +39,9 @@ class Shards(Protocol):
 
 
 class ClusterListener:
-    """Hears channels like `Listener`, each from the master that owns its slot, and what belongs to no tenant from all.
+    """Hears channels like `Listener`, each from the master that owns its slot.
 
-    By the latter, the node's canary, each connection is told from a deaf one.
+    What belongs to no tenant, the node's canary, is subscribed on all connections: only a deaf one is silent.
     """
 
     def __init__(
@@ -111,15 +111,12 @@ class ClusterListener:
         ear.want(channel)
 
     def _ear_at(self, address: Address) -> Listener:
-        def is_ours(channel: str) -> bool:
-            return _is_shared(channel) or self._owners.get(channel) == address
-
         def heard(channel: str, message: bytes) -> None:
-            if is_ours(channel):
+            if self._owners.get(channel) == address:
                 self._heard(channel, message)
 
         def confirmed(channel: str) -> None:
-            if is_ours(channel):
+            if self._owners.get(channel) == address:
                 self._confirmed(channel)
 
         ear = Listener(self._shards.connect(address), heard, confirmed)
