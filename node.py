@@ -16,7 +16,8 @@ from auth.tokens import TokenVerifier
 from config import Settings
 from emitter import Emitter
 from fanout.channels import Channels
-from fanout.listener import Listener
+from fanout.cluster_listener import ClusterListener
+from fanout.listener import Ear, Listener
 from fanout.manager import Manager
 from fanout.recovery import Recovery
 from fanout.sessions import SessionStore
@@ -34,7 +35,9 @@ from services.ai import Ai
 from services.events import BUILT_IN
 from stores.access import AccessStore
 from stores.ai import AiStore
-from stores.client import RedisClient, connect
+from stores.client import connect
+from stores.cluster import ClusterClient
+from stores.redis_url import open_redis
 from transport.admission import NotNow, Refusal
 from transport.engine import make_node_tag
 from transport.sockets import SocketServer
@@ -63,8 +66,8 @@ class Node:
         self._started = False
         self._starting = RLock()
         self._tickers: list[gevent.Greenlet[..., None]] = []
-        self.tag = make_node_tag()
-        self.redis = RedisClient(connect(settings.redis_url))
+        self.tag = make_node_tag(settings.host_id)
+        self.redis = open_redis(settings.redis_url, settings.publish_wait_replicas)
         keys = Keys(settings.redis_prefix)
         self.manager = Manager(self.redis, BUILT_IN)
         self.emitter = Emitter(settings=settings, redis=self.redis, feeds=self.manager)
@@ -88,7 +91,7 @@ class Node:
             self.redis,
             keys,
             self.emitter.publisher,
-            partial(Listener, connect(settings.redis_url)),
+            self._ear(),
             node=self.tag,
             outside_channel=self.manager.channel,
             outside=self.manager.heard_outside,
@@ -168,6 +171,11 @@ class Node:
         # A WebSocket handshake is looked at before the application is called.
         self.start()
         return self.channels.hears
+
+    def _ear(self) -> Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear]:
+        if isinstance(self.redis, ClusterClient):
+            return partial(ClusterListener, self.redis)
+        return partial(Listener, connect(self._settings.redis_url))
 
     def _socket_server(self) -> SocketServer:
         settings = self._settings

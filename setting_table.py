@@ -17,14 +17,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("PORT", "integer", "3000", "The TCP port; 0 takes a free one."),
     Setting("WEB_CONCURRENCY", "integer", "2", "Worker processes; each is a node."),
     Setting("DATA_DIR", "path", "./data", "Where the embedded Redis keeps its files; at most 67 bytes long."),
+    Setting("HOST_ID", "integer", "", "This host's number, 0 to 255, by which nginx finds it among several: `deploy/nginx.conf`."),  # noqa: E501
     Setting("LOG_LEVEL", "name", "info", "`debug`, `info`, `warning`, `error` or `critical`."),
     Setting("DRAIN_SECONDS", "seconds", "5", "Over how long a worker that stops closes its connections, so that clients come back one after the other."),  # noqa: E501
-    Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://` or `redis+sentinel://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
+    Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
     Setting("REDIS_HOST", "name", "", "Instead of `REDIS_URL`; `127.0.0.1` when only the others are set."),
     Setting("REDIS_PORT", "integer", "", "With `REDIS_HOST`; 6379 by default."),
     Setting("REDIS_PASSWORD", "secret", "", "With `REDIS_HOST`."),
     Setting("REDIS_DB", "integer", "", "With `REDIS_HOST`; 0 by default."),
     Setting("REDIS_PREFIX", "name", "", "What all keys and channels begin with: letters, digits, `.`, `_`, `-`. Default: `mf` and the number of the database."),  # noqa: E501
+    Setting("PUBLISH_WAIT_REPLICAS", "integer", "0", "Replicas of Redis that must have an event before its publish returns."),  # noqa: E501
     Setting("SOCKET_AUTH_REQUIRED", "boolean", "false", "Refuse clients without a token."),
     Setting("SOCKET_PATH", "path", "/socket.io", "Where clients connect."),
     Setting("SOCKET_CORS_ORIGIN", "list or *", "*", "Origins of pages that may connect, such as `https://app.example.com`."),

@@ -10,7 +10,7 @@ import gevent
 from gevent.event import Event
 
 from fanout.channel import Channel, Control
-from fanout.listener import Listener
+from fanout.listener import Ear
 from fanout.publisher import Publisher
 from protocol.envelope import ORIGIN, Announcement, Offset, decode
 from protocol.errors import Unavailable
@@ -42,7 +42,7 @@ class Channels:
         redis: Runner,
         keys: Keys,
         publisher: Publisher,
-        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Listener],
+        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear],
         *,
         node: str,
         outside_channel: str,

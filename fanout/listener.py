@@ -9,7 +9,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import hiredis
@@ -26,6 +26,26 @@ _AT_ONCE = 512
 _log = logging.getLogger("mintflow.listener")
 
 
+class Ear(Protocol):
+    """What hears channels for a node, on however many connections."""
+
+    def start(self) -> None:
+        """Begin to listen, if this node doesn't yet."""
+        ...
+
+    def stop(self) -> None:
+        """Stop listening."""
+        ...
+
+    def want(self, channel: str) -> None:
+        """Subscribe to a channel until `leave`."""
+        ...
+
+    def leave(self, channel: str) -> None:
+        """Unsubscribe from a channel."""
+        ...
+
+
 class Listener:
     """Hears channels. `heard(channel, message)` and `confirmed(channel)` run in the owner and must not block."""
 
@@ -36,6 +56,9 @@ class Listener:
         confirmed: Callable[[str], None],
     ) -> None:
         self._client = client
+        # One for all reconnections: the pool counts what it makes and never forgets, so that after max_connections
+        # tries, some minutes without Redis, it would make no more and the node stayed deaf.
+        self._connection: Any = client.connection_pool.make_connection()
         self._heard = heard
         self._confirmed = confirmed
         self._wanted: set[str] = set()
@@ -80,7 +103,7 @@ class Listener:
                 gevent.sleep(random.uniform(0.2, LONGEST_PAUSE))
 
     def _listen(self) -> None:
-        connection: Any = self._client.connection_pool.make_connection()
+        connection = self._connection
         loop = gevent.get_hub().loop
         try:
             connection.connect()

@@ -14,6 +14,8 @@ if digest ~= '' then
   local earlier = redis.call('HMGET', record, 'digest', 'reply')
   if earlier[1] == digest then
     local reply = cmsgpack.unpack(earlier[2])
+    -- A write that changes nothing, so that a WAIT that follows waits for the first call's writes too.
+    redis.call('HSET', record, 'digest', digest)
     reply[1] = 'repeated'
     return reply
   elseif earlier[1] then

@@ -29,7 +29,7 @@ _refusals: dict[str, type[RealtimeError]] = {kind.code: kind for kind in (Confli
 
 @lru_cache(maxsize=64)
 def _script(fragment: str) -> Script:
-    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1))
+    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1), durable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,12 @@ from transport.websocket import WebSocket
 from transport.wheel import Wheel
 
 
-def make_node_tag() -> str:
-    """Return a new tag for this process: 8 lowercase hexadecimal digits. Call it after the fork."""
-    return secrets.token_hex(4)
+def make_node_tag(host: int | None = None) -> str:
+    """Return a new tag for this process: 8 lowercase hexadecimal digits. Call it after the fork.
+
+    With a host's number, 0 to 255, the first two are that, so that what stands before several hosts can route by it.
+    """
+    return secrets.token_hex(4) if host is None else f"{host:02x}{secrets.token_hex(3)}"
 
 
 class EngineServer(engineio.Server):  # type: ignore[misc]

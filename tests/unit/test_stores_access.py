@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,20 @@ def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     )
     try:
         deadline = time.monotonic() + 10
-        while not socket.exists():
+        # The file is there before the server listens on it.
+        while not _answers(socket):
             assert server.poll() is None and time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.01)
         yield f"unix://{socket}"
     finally:
         server.terminate()
         server.wait(10)
+
+
+def _answers(socket: Path) -> bool:
+    with redis.Redis(unix_socket_path=str(socket), retry=None) as client, suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
 
 
 @pytest.fixture
