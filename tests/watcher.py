@@ -4,10 +4,23 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import engineio
 import requests
 import socketio
 
 from tests.servers import until
+
+
+class _InReadingOrder(engineio.Client):  # type: ignore[misc]
+    """The library starts a thread for each message, so on a busy machine its handlers run in another order than came."""
+
+    def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **options: Any) -> Any:
+        return super()._trigger_event(event, *args, run_async=run_async and event != "message", **options)
+
+
+class _Client(socketio.Client):  # type: ignore[misc]
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return _InReadingOrder
 
 
 class Watcher:
@@ -25,7 +38,7 @@ class Watcher:
         self.errors: list[tuple[str, Any]] = []
         self.disconnected = threading.Event()
         self._http = requests.Session()
-        self.client = socketio.Client(
+        self.client = _Client(
             reconnection=options.pop("reconnection", False), http_session=self._http, **options
         )
         for namespace in namespaces:
