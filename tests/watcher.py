@@ -1,5 +1,6 @@
 """A python-socketio client for tests that records what it hears and lets a test wait for it."""
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from tests.servers import until
 
 
 class _InReadingOrder(engineio.Client):  # type: ignore[misc]
-    """The library starts a thread for each message, so on a busy machine its handlers run in another order than came."""
+    """The library starts a thread for each message: on a busy machine its handlers run in another order than came."""
 
     def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **options: Any) -> Any:
         return super()._trigger_event(event, *args, run_async=run_async and event != "message", **options)
@@ -38,9 +39,7 @@ class Watcher:
         self.errors: list[tuple[str, Any]] = []
         self.disconnected = threading.Event()
         self._http = requests.Session()
-        self.client = _Client(
-            reconnection=options.pop("reconnection", False), http_session=self._http, **options
-        )
+        self.client = _Client(reconnection=options.pop("reconnection", False), http_session=self._http, **options)
         for namespace in namespaces:
             self.client.on("*", self._recorder(namespace), namespace=namespace)
             self.client.on("connect_error", self._refused(namespace), namespace=namespace)
@@ -88,6 +87,10 @@ class Watcher:
         except AssertionError:
             raise AssertionError(f"not within {seconds} s: {count} x {event}, got {len(self.heard(event))}") from None
         return self.heard(event)
+
+    def cut(self) -> None:
+        """End the TCP connection without a word. Closing it alone would wait until the reading thread lets go of it."""
+        self.client.eio.ws.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         if self.client.connected:

