@@ -39,7 +39,12 @@ class Watcher:
         self.errors: list[tuple[str, Any]] = []
         self.disconnected = threading.Event()
         self._http = requests.Session()
-        self.client = _Client(reconnection=options.pop("reconnection", False), http_session=self._http, **options)
+        self.client = _Client(
+            reconnection=options.pop("reconnection", False),
+            http_session=self._http,
+            websocket_extra_options={"skip_utf8_validation": True},
+            **options,
+        )
         for namespace in namespaces:
             self.client.on("*", self._recorder(namespace), namespace=namespace)
             self.client.on("connect_error", self._refused(namespace), namespace=namespace)
