@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+# Most of the tests wait most of the time, for leases and for servers that start and stop.
+JOBS ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 
@@ -26,7 +28,7 @@ run: .make/run
 # pytest's summary is shown once more at the end, after the coverage.
 test: setup
 	@set -o pipefail; mkdir -p .make; rm -f .coverage .coverage.*; \
-	$(BIN)/coverage run -m pytest 2>&1 | tee .make/pytest.out; tests=$$?; \
+	$(BIN)/coverage run -m pytest -n $(JOBS) 2>&1 | tee .make/pytest.out; tests=$$?; \
 	$(BIN)/coverage combine --quiet; rm -f .coverage.*; \
 	floors=0; \
 	echo "== Coverage, lines and branches: protocol, auth, fanout and the frame of handlers (95 %)"; \
