@@ -158,10 +158,11 @@ def _number(book: Book, histories: Iterable[History]) -> list[Violation]:
     for history in histories:
         for seen in history.seen:
             publish = book.publishes.get(seen.value) if seen.kind == "event" else None
-            if publish is None or publish.outcome != UNKNOWN:
+            if publish is None or publish.outcome == FAILED:
                 continue
-            book.happened.add(publish.id)
-            if seen.offset is not None:
+            if publish.outcome == UNKNOWN:
+                book.happened.add(publish.id)
+            if publish.offset is None and seen.offset is not None:
                 book.numbering[publish.tenant, publish.namespace].add(publish.id, seen.offset, seen.at)
     for channel, published in book.by_channel.items():
         found += _misnumbered(book.numbering[channel], [p for p in published if p.outcome == OK])
