@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import redis
+
 from tests.cluster.oracle.clients import Clients
 from tests.cluster.oracle.host import Host, sockets
 from tests.servers import RedisServer
@@ -66,8 +68,8 @@ def plan(kinds: Sequence[Kind], chance: random.Random) -> list[Kind]:
 class Faults:
     """Injects faults, one after the other, and remembers them."""
 
-    def __init__(self, redis: RedisServer, hosts: Sequence[Host], clients: Clients, chance: random.Random) -> None:
-        self._redis, self._hosts, self._clients, self._chance = redis, hosts, clients, chance
+    def __init__(self, server: RedisServer, hosts: Sequence[Host], clients: Clients, chance: random.Random) -> None:
+        self._redis, self._hosts, self._clients, self._chance = server, hosts, clients, chance
         self.done: list[Fault] = []
         # When Redis lost everything.
         self.forgot: list[float] = []
@@ -117,7 +119,7 @@ class Faults:
         self._redis.send(signal.SIGCONT)
 
     def cut_subscriptions(self, fault: Fault, _: float) -> None:
-        with suppress(ConnectionError), self._redis.client() as client:
+        with suppress(redis.RedisError), self._redis.client() as client:
             fault.told.append(f"{client.execute_command('CLIENT', 'KILL', 'TYPE', 'pubsub')} connections")
 
     def flush(self, fault: Fault, _: float) -> None:
