@@ -211,6 +211,9 @@ def _worse(hosts: Sequence[Host], before: Sequence[dict[str, Any]]) -> list[str]
         for host in hosts:
             host.wait_ready()
             for level in levels(host):
+                if "leftovers" not in level:
+                    found.append(f"worker {level['pid']} of {host.port} does not answer")
+                    continue
                 left = {name: count for name, count in level["leftovers"].items() if count}
                 if level["greenlets"] > greenlets + 2:
                     left["greenlets"] = level["greenlets"]
@@ -223,7 +226,7 @@ def _worse(hosts: Sequence[Host], before: Sequence[dict[str, Any]]) -> list[str]
         return not found
 
     try:
-        until(calm, 20)
+        until(calm, 30)
     except AssertionError:
         pass
     return found
