@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.oracle.checker import (
+    ANEW,
     DISORDERED,
     EARLY,
     FAILED,
@@ -226,3 +227,16 @@ def test_a_client_that_is_refused_or_stays_away_is_found() -> None:
     assert wrong([], history(FRESH, Seen(1.0, "refused", "forbidden"))) == [(STRANDED, "c", "forbidden")]
     assert wrong([], history(FRESH, Seen(1.0, "lost", "x"))) == [(STRANDED, "c", "-")]
     assert wrong([], history()) == [(STRANDED, "c", "-")]
+
+
+def test_a_connection_that_was_not_recovered_is_found_where_recovery_was_asked_for_and_possible() -> None:
+    away, back = Seen(1.0, "lost", "x"), Seen(2.0, "connect", "fresh")
+    told = history(FRESH, away, back, Seen(2.1, "resync", "expired"))
+    assert [v.kind for v in check([], lambda: [told], recovers=True)] == [ANEW]
+    assert check([], lambda: [told], recovers=False) == []
+    # Redis forgot the session; but one from before, or from after, is no excuse.
+    assert check([], lambda: [told], (1.5,), recovers=True) == []
+    again = history(FRESH, away, back, Seen(3.0, "lost", "x"), Seen(4.0, "connect", "fresh"))
+    assert [v.at for v in check([], lambda: [again], (1.5,), recovers=True)] == [4.0]
+    recovered = history(FRESH, away, back._replace(value="recovered"))
+    assert check([], lambda: [recovered], recovers=True) == []

@@ -22,6 +22,7 @@ LEAKED = "across tenants"
 PHANTOM = "phantom"  # published by nobody, or known to have failed
 EARLY = "early"  # before the CONNECT of a connection that was not recovered
 MISNUMBERED = "misnumbered"  # offsets that contradict each other, or the order in which publishes happened
+ANEW = "not recovered"  # though it asked to be, and its session was not lost with all of Redis
 STRANDED = "stranded"  # refused for good, or not connected at the end
 
 
@@ -135,8 +136,11 @@ def check(
     publishes: Iterable[Publish],
     histories: Callable[[], Iterable[History]],
     forgot: Sequence[float] = (),
+    *,
+    recovers: bool = False,
 ) -> list[Violation]:
-    """Return all that is wrong. `histories` is read twice. `forgot`: when Redis lost everything.
+    """Return all that is wrong. `histories` is read twice. `forgot`: when Redis lost everything. `recovers`: clients
+    asked for recovery, and never stay away for longer than its window.
 
     Where Redis forgot an idempotency key between two attempts, the second one is another publish: such an event may
     come twice, with another offset. Nothing else may.
@@ -145,6 +149,8 @@ def check(
     found = _number(book, histories())
     for history in histories():
         found += _judge(book, history, forgot)
+        if recovers:
+            found += _anew(history, forgot)
     return sorted(found, key=lambda violation: violation.at)
 
 
@@ -275,6 +281,19 @@ def _judge(book: Book, history: History, forgot: Sequence[float]) -> list[Violat
     if not online:
         found.append(Violation(STRANDED, float("inf"), history.client, history.namespace, "-", "never came back"))
     return found + _missing(book, history, numbering, stays, received, resyncs)
+
+
+def _anew(history: History, forgot: Sequence[float]) -> list[Violation]:
+    found = []
+    before: float | None = None
+    for seen in history.seen:
+        if seen.kind != "connect":
+            continue
+        if seen.value != "recovered" and before is not None and not any(before < at < seen.at for at in forgot):
+            told = f"connected before at {before:.3f}"
+            found.append(Violation(ANEW, seen.at, history.client, history.namespace, "-", told))
+        before = seen.at
+    return found
 
 
 def _repeatable(publish: Publish, forgot: Sequence[float]) -> bool:

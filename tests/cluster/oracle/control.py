@@ -67,7 +67,7 @@ def run_control(where: Path, kinds: Sequence[Kind], seed: int, count: int = 12) 
         assert clients.wait_online(30), "not all clients came online"
         (where / "go").touch()
         faults = Faults(redis, [host], clients, chance)
-        outcome = Outcome(where, seed, faults.done, faults.forgot, time.monotonic())
+        outcome = Outcome(where, seed, faults.done, faults.forgot, time.monotonic(), recovers=False)
         time.sleep(1)
         for kind in kinds:
             faults.inject(kind)

@@ -48,6 +48,7 @@ class Outcome:
     faults: list[Fault]
     forgot: list[float]
     began: float
+    recovers: bool = True
     ended: float = 0.0
     publishes: list[Publish] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Outcome:
 
     def save(self) -> None:
         """Write down what else a later look at the directory needs."""
-        known = {name: getattr(self, name) for name in ("seed", "forgot", "began", "ended", "complaints")}
+        known = {name: getattr(self, name) for name in ("seed", "forgot", "recovers", "began", "ended", "complaints")}
         faults = [asdict(fault) for fault in self.faults]
         (self.directory / "run.json").write_text(json.dumps({**known, "faults": faults}, indent=1))
 
@@ -70,7 +71,7 @@ class Outcome:
 
     def judge(self) -> "Outcome":
         self.publishes = read_publishes(self.directory)
-        self.violations = check(self.publishes, self.histories, self.forgot)
+        self.violations = check(self.publishes, self.histories, self.forgot, recovers=self.recovers)
         return self
 
 
