@@ -2,7 +2,8 @@
 // JSON lines, [seconds of the monotonic clock, namespace, what, value, tenant, offset].
 // usage: oracle.mjs JSON    {directory, seed, urls, recover, namespaces, clients: [{name, tenant, token, transports, room}]}
 // Commands come as JSON lines and are answered by one line each:
-//   {"do": "cut", "clients": […], "half": bool}   the connections break; half: the server doesn't hear of it for 10 s
+//   {"do": "cut", "clients": […], "half": bool, "ms": n}   the connections break; half: the server doesn't hear of it
+//                                              for 10 s; and so do the next ones that are made within n ms, soon
 //   {"do": "stall", "clients": […], "ms": n}      the clients stop reading
 //   {"do": "status"}    {"online": sockets, "of": sockets, "ends": events whose id begins with "end."}
 //   {"do": "end"}       disconnects all and writes everything out
@@ -12,6 +13,8 @@ import { createInterface } from "node:readline";
 import { Manager } from "socket.io-client";
 
 const HALF_OPEN_MS = 10_000;
+// How long a connection lasts at most on a network that fails again and again: about as long as a recovery takes.
+const FAILING_MS = 200;
 const { directory, seed, urls, recover, namespaces, clients } = JSON.parse(process.argv[2]);
 const hosts = urls.map((url) => new URL(url));
 const now = () => Number(process.hrtime.bigint() / 1000n) / 1e6;
@@ -28,6 +31,7 @@ function random() {
 class Proxy {
   pairs = new Set();
   stalled = false;
+  failing = 0;
 
   constructor() {
     this.move();
@@ -57,18 +61,22 @@ class Proxy {
     near.on("error", () => {});
     far.on("error", () => {});
     if (this.stalled) far.pause();
+    if (now() < this.failing) setTimeout(() => this.cutOne(pair, random() < 0.5), random() * FAILING_MS);
   }
 
-  cut(half) {
-    for (const pair of [...this.pairs]) {
-      pair.half = half;
-      pair.near.resetAndDestroy();
-      if (half) {
-        pair.far.pause();
-        setTimeout(() => pair.far.destroy(), HALF_OPEN_MS).unref();
-      } else {
-        pair.far.resetAndDestroy();
-      }
+  cut(half, ms) {
+    this.failing = now() + ms / 1000;
+    for (const pair of [...this.pairs]) this.cutOne(pair, half);
+  }
+
+  cutOne(pair, half) {
+    pair.half = half;
+    pair.near.resetAndDestroy();
+    if (half) {
+      pair.far.pause();
+      setTimeout(() => pair.far.destroy(), HALF_OPEN_MS).unref();
+    } else {
+      pair.far.resetAndDestroy();
     }
   }
 
@@ -154,7 +162,7 @@ for (const client of crowd) await client.start();
 const sockets = crowd.flatMap((client) => client.sockets);
 
 const answers = {
-  cut: ({ clients, half }) => clients.forEach((place) => crowd[place].proxy.cut(half)),
+  cut: ({ clients, half, ms }) => clients.forEach((place) => crowd[place].proxy.cut(half, ms)),
   stall: ({ clients, ms }) => clients.forEach((place) => crowd[place].proxy.stall(ms)),
   status: () => ({
     online: sockets.filter((socket) => socket.connected).length,

@@ -46,7 +46,8 @@ LONG = (
     Kind("subscriptions cut", "cut_subscriptions", 20, 4),
     Kind("all flushed", "flush", 20, 5),
     Kind("reloaded (HUP)", "reload", 20, 8),
-    Kind("clients cut", "cut_clients", 20, 5),
+    Kind("clients cut", "cut_clients", 15, 5),
+    Kind("clients cut again, 6 s", "cut_clients", 5, 8, 6),
     Kind("clients stalled, 1-4 s", "stall_clients", 15, 5, 4),
     Kind("clients stalled, 5-12 s", "stall_clients", 5, 6, 12),
     Kind("two at once", "two_at_once", 20, 7),
@@ -127,10 +128,12 @@ class Faults:
             client.flushall()
         self.forgot.append(time.monotonic())
 
-    def cut_clients(self, fault: Fault, _: float) -> None:
+    def cut_clients(self, fault: Fault, seconds: float) -> None:
+        """Cut off some clients, and, with `seconds`, cut also the connections that they make meanwhile."""
         places, half = self._some_clients(), self._chance.random() < 0.5
         fault.told.append(f"{places}{' half' if half else ''}")
-        self._clients.ask("cut", clients=places, half=half)
+        self._clients.ask("cut", clients=places, half=half, ms=round(seconds * 1000))
+        time.sleep(seconds)
 
     def stall_clients(self, fault: Fault, seconds: float) -> None:
         places, lasting = self._some_clients(), self._chance.uniform(5 if seconds > 4 else 1, seconds or 4)

@@ -64,6 +64,13 @@ def read_publishes(directory: Path) -> list[Publish]:
     return [_publish(draft, attempts[event]) for event, draft in drafts.items()]
 
 
+def read_misanswered(directory: Path) -> list[str]:
+    """Return what publishers through HTTP were told in place of 503."""
+    paths = directory.glob("http-*.published")
+    found = [line for path in paths for line in lines(path) if line[0] == UNKNOWN and line[3].startswith("500")]
+    return [f"{at:.3f} {event} was answered {told}" for _, at, event, told in found]
+
+
 def _publish(draft: Draft, attempts: list[tuple[float, str | None, float, str]]) -> Publish:
     outcomes = [outcome for _, outcome, _, _ in attempts]
     if OK in outcomes:

@@ -20,7 +20,7 @@ from tests.cluster.oracle.checker import OK, History, Publish, Violation, check
 from tests.cluster.oracle.clients import Clients
 from tests.cluster.oracle.faults import Fault, Faults, Kind, plan
 from tests.cluster.oracle.host import Host, levels
-from tests.cluster.oracle.ledger import Draft, Ledger, read_histories, read_publishes
+from tests.cluster.oracle.ledger import Draft, Ledger, read_histories, read_misanswered, read_publishes
 from tests.cluster.oracle.publishers import BOARD, PATIENCE, ROOMS, WORKSPACES, python_door
 from tests.servers import ROOT, RedisServer, stopping, until
 
@@ -178,7 +178,7 @@ def _settle(where: Path, clients: Clients, publishers: Sequence[Any], redis_url:
     ledger.close()
     if not clients.wait_ends(len(NAMESPACES), 15):
         complaints.append(f"not all clients heard the end: {clients.ask('status')}")
-    return complaints
+    return complaints + read_misanswered(where)
 
 
 def _kept(redis: RedisServer, *, patient: bool) -> list[str]:

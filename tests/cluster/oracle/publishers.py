@@ -150,9 +150,9 @@ class HttpDoor:
             raise Unavailable(repr(error)) from None
         if answer.will_close:
             self._drop()
-        if answer.status == 503:
+        if answer.status >= 500:
             self._drop()
-            raise Unavailable(text.decode(errors="replace")[:200])
+            raise Unavailable(f"{answer.status} {text.decode(errors='replace')[:200]}")
         if answer.status not in (200, 202):
             raise RuntimeError(f"{draft} was answered {answer.status}: {text!r}")
         return str(json.loads(text).get("offsets", [""])[0])
