@@ -116,6 +116,13 @@ def test_resync_excuses_what_may_have_been_missed_up_to_there_and_nothing_else()
     assert wrong(TEN, history(FRESH, *before, away, back, told, *after[1:])) == [(LOST, "c", "a8")]
 
 
+def test_what_a_resync_excused_is_counted() -> None:
+    told = history(FRESH, *all_but(4, 5), Seen(6.3, "resync", "gap"), client="x")
+    excused: list[Any] = []
+    assert check(TEN, lambda: [replace(told, seen=sorted(told.seen))], excused=excused) == []
+    assert [violation.event for violation in excused] == ["a4", "a5"]
+
+
 def test_resync_long_after_the_gap_could_be_seen_excuses_nothing() -> None:
     seen = all_but(4)
     in_time = Seen(5.2 + GRACE - 0.01, "resync", "gap")

@@ -127,6 +127,7 @@ class Book:
     # Unknown ones that some client saw: they happened.
     happened: set[str] = field(default_factory=set)
     by_channel: dict[tuple[str, str], list[Publish]] = field(default_factory=lambda: defaultdict(list))
+    excused: list[Violation] = field(default_factory=list)
 
     def counts(self, publish: Publish) -> bool:
         return publish.outcome == OK or publish.id in self.happened
@@ -138,9 +139,10 @@ def check(
     forgot: Sequence[float] = (),
     *,
     recovers: bool = False,
+    excused: list[Violation] | None = None,
 ) -> list[Violation]:
     """Return all that is wrong. `histories` is read twice. `forgot`: when Redis lost everything. `recovers`: clients
-    asked for recovery, and never stay away for longer than its window.
+    asked for recovery, and never stay away for longer than its window. `excused` takes what was missed and told.
 
     Where Redis forgot an idempotency key between two attempts, the second one is another publish: such an event may
     come twice, with another offset. Nothing else may.
@@ -151,6 +153,8 @@ def check(
         found += _judge(book, history, forgot)
         if recovers:
             found += _anew(history, forgot)
+    if excused is not None:
+        excused += book.excused
     return sorted(found, key=lambda violation: violation.at)
 
 
@@ -323,10 +327,15 @@ def _missing(
             # Told after it began, and not much later than the client could have seen that it is missing.
             told = resyncs[bisect_right(resyncs, publish.begun) :]
             if told and told[0] <= seen_later(publish, position) + GRACE:
+                book.excused.append(_lost(publish, history))
                 continue
-        told_text = f"{publish.offset or publish.outcome} of {publish.publisher}, room {publish.room or 'tenant'}"
-        found.append(Violation(LOST, publish.ended, history.client, history.namespace, publish.id, told_text))
+        found.append(_lost(publish, history))
     return found
+
+
+def _lost(publish: Publish, history: History) -> Violation:
+    told = f"{publish.offset or publish.outcome} of {publish.publisher}, room {publish.room or 'tenant'}"
+    return Violation(LOST, publish.ended, history.client, history.namespace, publish.id, told)
 
 
 def _entitled(publish: Publish, position: Position | None, stay: _Stay) -> bool:

@@ -52,6 +52,7 @@ class Outcome:
     ended: float = 0.0
     publishes: list[Publish] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    excused: list[Violation] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def histories(self) -> Iterator[History]:
@@ -71,7 +72,9 @@ class Outcome:
 
     def judge(self) -> "Outcome":
         self.publishes = read_publishes(self.directory)
-        self.violations = check(self.publishes, self.histories, self.forgot, recovers=self.recovers)
+        self.violations = check(
+            self.publishes, self.histories, self.forgot, recovers=self.recovers, excused=self.excused
+        )
         return self
 
 

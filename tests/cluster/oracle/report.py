@@ -17,6 +17,7 @@ COLUMNS = (
     "across tenants",
     "other",
     "resyncs",
+    "missed and told",
     "recovered",
     "anew",
     "longest silence",
@@ -39,6 +40,8 @@ def tally(outcome: Outcome) -> dict[str, Counter[str]]:
     for violation in outcome.violations:
         known = violation.kind in (LOST, TWICE, DISORDERED, LEAKED)
         found[kind(violation.at)][violation.kind if known else "other"] += 1
+    for missed in outcome.excused:
+        found[kind(missed.at)]["missed and told"] += 1
     heard: dict[str, list[float]] = defaultdict(list)
     for history in outcome.histories():
         met = False
