@@ -1,4 +1,4 @@
-# One word each: setup, run, test, check, audit, bench. Each brings what it needs, and says so.
+# One word each: setup, run, test, check, audit, bench, faults. Each brings what it needs, and says so.
 # A stamp in .make/ is younger than what was installed from: nothing is installed twice.
 
 SHELL := /bin/bash
@@ -9,7 +9,7 @@ JOBS ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: help setup run test check audit bench redis nginx clean
+.PHONY: help setup run test check audit bench faults redis nginx clean
 
 help:
 	@echo "make run    serve on http://127.0.0.1:3000, with two workers and a Redis of its own"
@@ -18,6 +18,7 @@ help:
 	@echo "make setup  install what run, test and check need"
 	@echo "make audit  look for known faults in what is installed (asks a public service)"
 	@echo "make bench  measure"
+	@echo "make faults break everything again and again under load, and count what is lost (half an hour)"
 
 setup: .make/dev .make/node redis nginx
 
@@ -52,6 +53,10 @@ audit: .make/dev
 bench: .make/dev
 	$(BIN)/python bench/logs.py
 	$(BIN)/python bench/ai.py
+
+# SEED=n repeats the times and choices of an earlier run; KEEP=directory keeps what everyone wrote down.
+faults: setup
+	@$(if $(KEEP),ORACLE_KEEP=$(KEEP)) $(BIN)/python -m tests.cluster.oracle $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv node_modules .make .coverage .coverage.*
