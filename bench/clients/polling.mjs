@@ -12,22 +12,22 @@ export class Upgrading extends Connection {
       const handshake = JSON.parse((await this.request("GET")).slice(1));
       this.sid = handshake.sid;
       const upgraded = this.upgrade();
-      const polled = this.poll();
-      await this.request("POST", `40${this.prefix}${this.auth}`);
-      await Promise.all([upgraded, polled, this.joined]);
+      const posted = this.request("POST", `40${this.prefix}${this.auth}`);
+      await Promise.all([upgraded, this.poll(posted), this.joined]);
     } finally {
       this.agent.destroy();
     }
   }
 
-  // Poll until the server lets go of the last request, with the NOOP that follows the probe.
-  async poll() {
+  // Poll until the server lets go of the last request, with the NOOP that follows the probe. The upgrade waits for
+  // both directions of polling to end.
+  async poll(posted) {
     for (;;) {
       const packets = (await this.request("GET")).split(SEPARATOR);
       for (const packet of packets) if (packet[0] === "4") this.take(Buffer.from(packet));
       if (packets.some((packet) => packet[0] === "6") || this.probed) break;
     }
-    await this.probing;
+    await Promise.all([this.probing, posted]);
     this.socket.send("5");
   }
 

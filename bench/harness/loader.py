@@ -22,7 +22,7 @@ class Loader:
             ["node", str(BENCH / "clients" / "main.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def do(self, name: str, **options: Any) -> dict[str, Any]:
+    def do(self, name: str, /, **options: Any) -> dict[str, Any]:
         """Have one measure of `measures.mjs` done. Raises LoadError, also where a connection broke."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": name, **options}).encode() + b"\n")

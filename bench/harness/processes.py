@@ -60,12 +60,9 @@ class Process:
     def pid(self) -> int:
         return self.process.pid
 
-    def child(self) -> int:
-        """Return the process id of the only child: of a gunicorn master, its worker."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        if len(children) != 1:
-            raise RuntimeError(f"{len(children)} workers:\n{self.text()}")
-        return int(children[0])
+    def children(self) -> list[int]:
+        """Return the process ids of the children: of a gunicorn master, its workers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def wait_for(self, port: int) -> None:
         """Wait until the process listens. Raises RuntimeError where it ended, TimeoutError where it doesn't."""

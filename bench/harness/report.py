@@ -1,5 +1,6 @@
 """Rounds of figures, their ratios, and the table of both."""
 
+import itertools
 import json
 import os
 import statistics
@@ -54,44 +55,55 @@ class Rounds:
         pairs = zip(self.values("ours", figure), self.values(to, figure), strict=False)
         return [ours / other for ours, other in pairs if other > 0]
 
-    def table(self, targets: Sequence[Target]) -> str:
-        """Return min, median and max of every figure, and ours by each other's, with what must be reached."""
-        lines = []
+    def tables(self, targets: Sequence[Target]) -> str:
+        """Return every figure, and ours by each other's, as `median (min-max)`, with what must be reached."""
+        servers = list(self._by_server)
+        rows = [["", *servers]]
         for figure in self.figures():
-            lines.append(figure)
-            for server in self._by_server:
-                values = self.values(server, figure)
-                if values:
-                    lines.append(f"  {server:<14}{_spread(values)}")
-            for server in self._by_server:
-                if server in ("ours", "bare"):
-                    continue
-                ratios = self.ratios(figure, server)
-                if ratios:
-                    verdict = self._verdict(figure, server, statistics.median(ratios), targets)
-                    lines.append(f"  ours/{server:<9}{_spread(ratios)}{verdict}")
-            values = self.values("ours", figure)
-            if values and (verdict := self._verdict(figure, "", statistics.median(values), targets)):
-                lines.append(f"  ours          {verdict.strip()}")
-        return "\n".join(lines)
+            rows.append([figure, *(_spread(self.values(server, figure)) for server in servers)])
+        others = [server for server in servers if server not in ("ours", "bare")]
+        ratios = [["ours by", *others, ""]]
+        for figure in self.figures():
+            cells = [_spread(self.ratios(figure, other)) for other in others]
+            verdicts = self._verdicts(figure, targets)
+            if any(cells) or verdicts:
+                ratios.append([figure, *cells, verdicts])
+        return _aligned(rows) + "\n\n" + _aligned(ratios)
 
-    def _verdict(self, figure: str, to: str, value: float, targets: Sequence[Target]) -> str:
-        told = [
-            f"{'reached' if value <= target.most else 'missed'}: at most {target.most:g}"
-            for target in targets
-            if target.figure == figure and target.to == to
-        ]
-        return "   " + ", ".join(told) if told else ""
+    def _verdicts(self, figure: str, targets: Sequence[Target]) -> str:
+        told = []
+        for target in targets:
+            values = self.ratios(figure, target.to) if target.to else self.values("ours", figure)
+            if target.figure == figure and values:
+                verdict = "reached" if statistics.median(values) <= target.most else "missed"
+                told.append(f"{verdict}: at most {target.most:g}" + (f" of {target.to}" if target.to else ""))
+        return ", ".join(told)
 
     def close(self) -> None:
-        """Close the file; it stays."""
+        """Write the ratios too, and close the file; it stays."""
+        others = [server for server in self._by_server if server not in ("ours", "bare")]
+        for figure, other in itertools.product(self.figures(), others):
+            ratios = self.ratios(figure, other)
+            if ratios:
+                spread = {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)}
+                self._write({"ratio": f"ours/{other}", "figure": figure, **spread})
         self._file.close()
 
 
 def _spread(values: list[float]) -> str:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{_number(low):>10} {_number(middle):>10} {_number(high):>10}"
+    if not values:
+        return ""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return _number(middle) + (f" ({_number(low)}-{_number(high)})" if len(values) > 1 else "")
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+    if value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -27,7 +27,10 @@ class Server(Process):
 
     @property
     def worker(self) -> int:
-        return self.child()
+        children = self.children()
+        if len(children) != 1:
+            raise RuntimeError(f"{len(children)} workers:\n{self.text()}")
+        return children[0]
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the worker has used."""
@@ -35,37 +38,37 @@ class Server(Process):
 
 
 class Ours(Server):
-    """This project's server: gunicorn.conf.py, one worker, every limit at its default."""
+    """This project's server: gunicorn.conf.py, every limit at its default."""
 
     name = "ours"
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, application: str = "ours", workers: int = 1) -> None:
         port = free_port()
-        env = {"PORT": str(port), "WEB_CONCURRENCY": "1", "REDIS_URL": redis_url, "LOG_LEVEL": "warning"}
-        super().__init__(gunicorn("-c", "gunicorn.conf.py", "bench.servers.ours:application"), port, env)
+        env = {"PORT": str(port), "WEB_CONCURRENCY": str(workers), "REDIS_URL": redis_url, "LOG_LEVEL": "warning"}
+        super().__init__(gunicorn("-c", "gunicorn.conf.py", f"bench.servers.{application}:application"), port, env)
 
 
 class Stock(Server):
-    """Stock python-socketio under gevent-websocket's gunicorn worker; with a Redis URL on its RedisManager."""
+    """Stock python-socketio under gevent-websocket's gunicorn worker."""
 
     name = "stock"
 
-    def __init__(self, redis_url: str | None = None) -> None:
+    def __init__(self, redis_url: str = "", application: str = "stock") -> None:
         port = free_port()
         options = ["-k", STOCK_WORKER, "-w", "1", "-b", f"127.0.0.1:{port}", "--no-control-socket"]
-        options += ["--worker-connections", "20000", "--log-level", "warning", "bench.servers.stock:application"]
-        super().__init__(gunicorn(*options), port, {"REDIS_URL": redis_url} if redis_url else {})
+        options += ["--worker-connections", "20000", "--log-level", "warning"]
+        super().__init__(gunicorn(*options, f"bench.servers.{application}:application"), port, {"REDIS_URL": redis_url})
 
 
 class Node(Server):
-    """Node's Socket.IO; `adapter` is `redis` or `streams`."""
+    """Node's Socket.IO; `adapter` is `redis` or `streams` where the script wants one."""
 
     name = "node"
 
-    def __init__(self, redis_url: str = "", adapter: str = "") -> None:
+    def __init__(self, redis_url: str = "", script: str = "node", adapter: str = "") -> None:
         port = free_port()
         env = {"PORT": str(port), "NODE_ENV": "production", "ADAPTER": adapter, "REDIS_URL": redis_url}
-        super().__init__(["node", "--expose-gc", str(BENCH / "servers" / "node.mjs")], port, env)
+        super().__init__(["node", "--expose-gc", str(BENCH / "servers" / f"{script}.mjs")], port, env)
 
     @property
     def worker(self) -> int:

@@ -1,11 +1,11 @@
-// Node's Socket.IO with the events of namespace.py; ADAPTER is empty, `redis` or `streams`, with REDIS_URL.
+// Node's Socket.IO with the events of namespace.py.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
 const TICK = 1;
 const server = createServer((request, response) => response.end("ok"));
-const io = new Server(server, { cors: { origin: "*" }, adapter: await adapter(process.env.ADAPTER) });
+const io = new Server(server, { cors: { origin: "*" } });
 let late = 0, ticking = false;
 
 io.of("/bench").on("connection", (socket) => {
@@ -35,17 +35,6 @@ function tick(began) {
     late = Math.max(late, performance.now() - began - TICK);
     tick(performance.now());
   }, TICK);
-}
-
-async function adapter(kind) {
-  if (!kind) return undefined;
-  const { createClient } = await import("redis");
-  const client = createClient({ url: process.env.REDIS_URL });
-  await client.connect();
-  if (kind === "streams") return (await import("@socket.io/redis-streams-adapter")).createAdapter(client);
-  const second = client.duplicate();
-  await second.connect();
-  return (await import("@socket.io/redis-adapter")).createAdapter(client, second);
 }
 
 server.listen(Number(process.env.PORT), "127.0.0.1");

@@ -67,7 +67,7 @@ def delivery(bench: Bench) -> None:
         _steady(bench, 500, 200, events=20, seconds=1)
         done = _steady(bench, 500, 200, events=20, seconds=3)
         bench.figures["latency p50, ms"], bench.figures["latency p99, ms"] = done["p50"], done["p99"]
-        _steady(bench, 500, 2000, events=20, seconds=3)
+        _steady(bench, 500, 2000, events=20, seconds=2)
         _back_to_back(bench, 500, bench.times(80))
         _back_to_back(bench, 500, bench.times(8), burst=20)
         bench.loader.do("close", keep=50)
