@@ -13,6 +13,7 @@ import requests
 
 from tests.conformance.ends import ends
 from tests.conformance.wire import Polling, WebSocket, text
+from tests.measured import memory
 from tests.redis_fixture import PrivateRedis
 from tests.servers import Node, stopping, until
 
@@ -45,14 +46,6 @@ def counts(node: Node) -> dict[str, int]:
     # Greenlets that are kept for the next piece of work are few, and wait in one place.
     greenlets = [place for place in found["standing"] if not place.endswith("crew.py:_live")]
     return {**found["leftovers"], "greenlets": len(greenlets), "descriptors": found["descriptors"]}
-
-
-def memory(node: Node) -> int:
-    """Return what the one worker holds, in bytes."""
-    (pid,) = node.workers()
-    with open(f"/proc/{pid}/smaps_rollup") as pages:
-        fields = dict(line.split()[:2] for line in pages if line.startswith(("Rss", "Private_")))
-    return (int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])) * 1024
 
 
 def nothing_left(node: Node, before: dict[str, int], seconds: float) -> None:
@@ -96,10 +89,10 @@ def test_ten_thousand_abrupt_ends_leave_nothing(node: Node) -> None:
             list(pool.map(lose, range(number, number + 100)))
             assert healthy.ask(number) == [number]
             if number == WARM:
-                held = memory(node)
+                held = memory(node.workers()[0])
     # The ping timeout of an abandoned poller, or the wait for one who joins nothing.
     nothing_left(node, before, INTERVAL + TIMEOUT + CONNECT + 8)
-    assert memory(node) - held < MEMORY_GROWTH
+    assert memory(node.workers()[0]) - held < MEMORY_GROWTH
 
 
 def test_peers_that_are_gone_in_silence_are_found_in_time(node: Node) -> None:
@@ -163,11 +156,11 @@ class Readers:
 @contextlib.contextmanager
 def watched(node: Node) -> Iterator[list[int]]:
     """Measure the node's memory all the time; the list ends with the most."""
-    found, over = [memory(node)], threading.Event()
+    found, over = [memory(node.workers()[0])], threading.Event()
 
     def measure() -> None:
         while not over.wait(0.02):
-            found[1:] = [max(found[-1], memory(node))]
+            found[1:] = [max(found[-1], memory(node.workers()[0]))]
 
     thread = threading.Thread(target=measure)
     thread.start()
