@@ -64,7 +64,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             # Also a copy: a client that is too slow is closed in the middle of this.
             clients.update(members)
         clients.pop(header.except_sid, None)
-        post = self.server.post
         recovering = self._recovering.get(namespace)
         if recovering:
             self._deliver_marked(namespace, announcement, clients, recovering)
@@ -73,8 +72,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             self._deliver_carefully(namespace, announcement, clients, message)
         elif clients:
             message = self._message(namespace, announcement.arguments, header.policy, header.key)
-            for eio_sid in clients.values():
-                post(eio_sid, message)
+            self.server.post_to_all(clients.values(), message)
 
     def _deliver_carefully(
         self, namespace: str, announcement: Announcement, clients: dict[str, str], message: Any
@@ -169,7 +167,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         # The library sends to local clients first and to Redis then. Ours are served when the message comes back:
         # so all get it or nobody does, and in one order.
         if heard:
-            if message.get("callback") is not None or message["namespace"] not in self._recovering:
+            if message.get("callback") is not None:
                 super()._handle_emit(message)
             else:
                 room, skip = message["room"], message.get("skip_sid")
@@ -180,16 +178,20 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         self, event: str, data: Any, namespace: str, room: Any, skip_sid: Any = None, callback: Any = None
     ) -> None:
         """Emit to clients of this node; those that recover get an offset as the last argument."""
-        recovering = self._recovering.get(namespace)
-        if not recovering or callback is not None:
+        if callback is not None:
             LocalManager.emit(self, event, data, namespace, room, skip_sid, callback)
             return
-        skipped = list(skip_sid) if isinstance(skip_sid, (list, tuple)) else [skip_sid]
-        back = recovering.keys() & self.recipients(namespace, room).keys()
-        LocalManager.emit(self, event, data, namespace, room, [*skipped, *back])
+        clients = self.recipients(namespace, room)
+        for sid in skip_sid if isinstance(skip_sid, (list, tuple)) else (skip_sid,):
+            clients.pop(sid, None)
+        if self._connecting:
+            clients = {sid: eio_sid for sid, eio_sid in clients.items() if (namespace, sid) not in self._connecting}
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        for sid in back.difference(skipped):
-            LocalManager.emit(self, event, (*arguments, self.standing(sid, namespace)), namespace, sid)
+        for sid in self._recovering.get(namespace, {}).keys() & clients.keys():
+            own = self.server.event(namespace, [event, *arguments, self.standing(sid, namespace)])
+            self.server.post(clients.pop(sid), own)
+        if clients:
+            self.server.post_to_all(clients.values(), self.server.event(namespace, [event, *arguments]))
 
     def _keep_for_connecting(self, message: dict[str, Any]) -> None:
         """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""

@@ -58,6 +58,10 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         """
         return Outgoing("4" + text, slow=Slow(policy, key))
 
+    def event(self, namespace: str, arguments: list[Any]) -> Outgoing:
+        """Return an event, `arguments` being its name and what follows, made ready for `post`; bytes are attachments."""
+        return encode(packet.EVENT, namespace, None, arguments, self.packet_class.json.dumps)
+
     def post(self, eio_sid: str, message: Outgoing) -> None:
         """Send a message to one connection; one that is gone gets nothing."""
         session = self.eio.sockets.get(eio_sid)
