@@ -90,14 +90,18 @@ class SocketManager:
         """
         principal = self.principal(sid, namespace)
         self._node.manager.enter(sid, namespace, own_room(principal.tenant, room))
-        client = self._node.gate.clients.get(sid, namespace)
-        if client is not None:
-            self._node.gate.settle(client)
+        self._settle(sid, namespace)
 
     def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of its tenant's room `room`."""
         principal = self.principal(sid, namespace)
         self._node.manager.leave(sid, namespace, own_room(principal.tenant, room))
+        self._settle(sid, namespace)
+
+    def _settle(self, sid: str, namespace: str) -> None:
+        client = self._node.gate.clients.get(sid, namespace)
+        if client is not None:
+            self._node.gate.settle(client)
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -52,10 +52,11 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     def deliver(self, namespace: str, announcement: Announcement) -> None:
         """Send an event to this node's clients in any of its rooms, each once."""
         header = announcement.header
-        if self._recovering and announcement.offset is not None and announcement.offset.number % LOOK_EVENTS == 0:
-            # Once this one is on its way.
-            gevent.spawn(self.tell_positions)
         table = self.rooms.get(namespace)
+        recovering = self._recovering.get(namespace)
+        if recovering and announcement.offset is not None and announcement.offset.number % LOOK_EVENTS == 0:
+            # Once this one is on its way.
+            gevent.spawn(self.tell_behind, namespace, header.rooms[0].partition(":")[0])
         found = [table[room] for room in header.rooms if room in table] if table else ()
         if not found:
             return
@@ -64,7 +65,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             # Also a copy: a client that is too slow is closed in the middle of this.
             clients.update(members)
         clients.pop(header.except_sid, None)
-        recovering = self._recovering.get(namespace)
         if recovering:
             self._deliver_marked(namespace, announcement, clients, recovering)
         elif self._holds or self._told or self._connecting:
@@ -96,7 +96,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         if not back:
             return
         number = announcement.after if offset is None else offset.number
-        text = marked(announcement.arguments, announcement.mark)
+        text = marked(announcement.arguments, announcement.mark or str(offset))
         message, now = self._message(namespace, text, header.policy, header.key), time.monotonic()
         careful = self._holds or self._told or self._connecting
         for sid in back:

@@ -135,7 +135,7 @@ class Recovery:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             eio_sid = self._clients.eio_sid_from_sid(session.sid, session.namespace)
-            if eio_sid is None or time.monotonic() > deadline:
+            if eio_sid not in server.environ or time.monotonic() > deadline:
                 raise Unavailable("The client takes nothing, or is gone again")
             if server.backlog(eio_sid) < FULL:
                 return

@@ -194,14 +194,19 @@ class Gate:
         before = client.principal
         principal = self._access.refresh(before, token, client.connection)
         self._require_read_scope(client.namespace, principal)
-        self.clients.refresh(client, principal)
+        self._renew(client, principal)
         for other in self.clients.of_connection(client.connection):
             # The connection would be closed when the old token ends in any of its namespaces.
             if other is not client and other.principal == before:
                 with suppress(Forbidden):
                     self._require_read_scope(other.namespace, principal)
-                    self.clients.refresh(other, principal)
+                    self._renew(other, principal)
         return principal
+
+    def _renew(self, client: Client, principal: Principal) -> None:
+        self.clients.refresh(client, principal)
+        if self._returns is not None:
+            self._returns.touch(client)
 
     def tick(self) -> None:
         """Warn clients whose token ends within a minute, and close the connections of ended and revoked ones."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gevent
@@ -116,8 +117,16 @@ class Returns:
     def settle(self, client: Client) -> None:
         """Save what changed of a client's session, before it is told so. Raises Unavailable."""
         session = client.session
-        if session is not None and session.stale and not self._save(client, session):
+        # A save that is under way may hold this command's change, and isn't there yet.
+        unsaved = session is not None and (session.stale or session.saving.locked())
+        if session is not None and unsaved and not self._save(client, session):
             raise Unavailable("Another connection goes on with this session")
+
+    def touch(self, client: Client) -> None:
+        """Hear that a client's permissions changed."""
+        if client.session is not None:
+            client.session.stale = True
+            self._rooms.unsaved.add(client.session)
 
     def replay(self, client: Client, instead: Callable[[str, str], tuple[str, int]]) -> None:
         """Send what a client missed, and enter its rooms. Raises Unavailable."""
@@ -134,8 +143,7 @@ class Returns:
         if resync:
             self._rooms.send_to(client.sid, client.namespace, "resync", {"reason": resync})
         if not session.saved:
-            session.stale = True
-            self._rooms.unsaved.add(session)
+            self.touch(client)
             # A failure is tried again with the next tick; a client that comes back before is told that it is unknown.
             with suppress(Unavailable):
                 self._save(client, session)
@@ -146,6 +154,9 @@ class Returns:
         if session is None:
             return "left"
         try:
+            if session.changed and not for_good:
+                # Rooms of a stock namespace's, that no answer waited for.
+                self._store.save(session, partial(self._fields, client))
             if not self._store.release(session, for_good=for_good):
                 return "moved"
         except Unavailable as error:
@@ -192,9 +203,7 @@ class Returns:
                     gevent.spawn(self._drop_session, session)
 
     def _save(self, client: Client, session: Session) -> bool:
-        principal = client.principal
-        memo = self.memo_of(client)
-        current = self._store.save(session, principal.user_id, principal.anonymous, _scope(principal), memo)
+        current = self._store.save(session, partial(self._fields, client))
         self._rooms.unsaved.discard(session)
         if session.stale:
             # It changed while it was saved.
@@ -202,6 +211,15 @@ class Returns:
         if not current:
             gevent.spawn(self._drop_session, session)
         return current
+
+    def _fields(self, client: Client) -> dict[str, str]:
+        principal = client.principal
+        return {
+            "user": principal.user_id,
+            "anonymous": "1" if principal.anonymous else "0",
+            "scope": _scope(principal),
+            "memo": self.memo_of(client),
+        }
 
     def _evict(self, claimed: Claimed) -> None:
         session = claimed.session

@@ -117,11 +117,13 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
-                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
-                self._send(eio_sid, packet.CONNECT, namespace, answer)
-                self.manager.connect(sid, namespace)
+                # From now on it may take as long as it has to be sent much that it missed.
                 self.eio.joined(eio_sid)
-                accepted = True
+                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
+                if eio_sid in self.environ:
+                    self._send(eio_sid, packet.CONNECT, namespace, answer)
+                    self.manager.connect(sid, namespace)
+                    accepted = True
         except Refusal as error:
             self._refuse(eio_sid, namespace, error.answer)
         except NotNow as error:

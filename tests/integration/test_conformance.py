@@ -85,7 +85,8 @@ def beating() -> Iterator[Server]:
 
 
 # CI tries the same mutations each time, a developer's machine others: `MUTATIONS=seed` repeats a run of them.
-SEED = int(os.environ.get("MUTATIONS") or (7 if os.environ.get("CI") else random.randrange(10**6)))
+# Set for the processes that run the tests beside this one, which must all have the same.
+SEED = int(os.environ.setdefault("MUTATIONS", "7" if os.environ.get("CI") else str(random.randrange(10**6))))
 MUTATIONS = 150
 failures = 0
 
