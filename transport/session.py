@@ -9,7 +9,7 @@ from transport.frames import BrokenFrame
 from transport.outbox import Outbox
 from transport.outgoing import PING, Closing, Outgoing, Pong
 from transport.packets import MalformedPacket, attachment
-from transport.wheel import Alarm
+from transport.wheel import NEVER, Alarm
 
 if TYPE_CHECKING:
     from transport.engine import EngineServer
@@ -287,3 +287,4 @@ class Session:
     def forget(self) -> None:
         """Be unknown from now on."""
         self.server.sockets.pop(self.sid, None)
+        self._alarm, self.polling = NEVER, None
