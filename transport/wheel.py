@@ -30,7 +30,7 @@ class Alarm:
 
 
 NEVER = Alarm(lambda: None)
-"""What an ended connection has instead of an alarm: its own would keep it alive until Python's cycle collector comes."""
+"""What an ended connection has instead of its own alarm, which would keep it until Python's cycle collector comes."""
 
 
 class Wheel:
