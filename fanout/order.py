@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from protocol.envelope import Announcement, Offset
+from protocol.envelope import ORIGIN, Announcement, Offset
 
 # Announcements that arrive between the subscription's confirmation and the head are kept for as long as reading
 # one hash takes. Beyond this many, the head is read anew instead.
@@ -83,7 +83,8 @@ class Order:
             return
         offset, here = announcement.offset, self.position
         if offset is None:
-            announcement = announcement._replace(after=here.number if here else 0)
+            here = here or ORIGIN
+            announcement = announcement._replace(after=here.number, mark=announcement.mark or str(here))
         else:
             if here is not None and offset.epoch == here.epoch and offset.number <= here.number:
                 return

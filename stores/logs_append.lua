@@ -30,10 +30,11 @@ end
 -- as it adds.
 local SLICE, SLACK = 250, 10000
 
--- At most `max` records and `max_bytes`, and none older than `ttl`, by the oldest.
-local function trim(pre, added, max, ttl, max_bytes, bytes)
+-- At most `max` records and `max_bytes`, and none older than `ttl`, by the oldest. While a clear is unfinished, `all`
+-- counts records that nobody sees any more, and the oldest that are seen would go in their place: let it have more then.
+local function trim(pre, added, max, ttl, max_bytes, bytes, clearing)
   local all, low = pre .. 'all', tonumber(redis.call('HGET', pre .. 'head', 'low') or 0)
-  local over = redis.call('ZCARD', all) - max
+  local over = clearing and 0 or redis.call('ZCARD', all) - max
   if over > 0 then
     low = math.max(low, tonumber(string.match(redis.call('ZRANGE', all, over, over)[1], '%d+$')))
     redis.call('HSET', pre .. 'head', 'low', string.format('%d', low))
@@ -63,7 +64,7 @@ local function put_pair(lists, key, n, id)
 end
 
 local function flush(pre, max, ttl, max_bytes)
-  if redis.call('EXISTS', pre .. 'trash') == 1 then sweep(pre, #batch + 200) end
+  local clearing = sweep(pre, #batch + 200)
   local every, values, added = {}, {}, 0
   local lists = {level = {}, flow = {}, run = {}, node = {}}
   local levels, flows, runs, nodes = lists.level, lists.flow, lists.run, lists.node
@@ -91,7 +92,7 @@ local function flush(pre, max, ttl, max_bytes)
   redis.call('HSET', pre .. 'head', 'n', last.n, 'ms', last.ms)
   local bytes = redis.call('HINCRBY', pre .. 'head', 'bytes', added)
   for _, name in ipairs({'rec', 'all', 'head'}) do redis.call('PEXPIRE', pre .. name, ttl) end
-  trim(pre, added, max, ttl, max_bytes, bytes)
+  trim(pre, added, max, ttl, max_bytes, bytes, clearing)
 end
 
 local function change(keys, args)

@@ -54,15 +54,21 @@ local function drop(pre, ids, least, wanted, oldest)
   if bytes > 0 then redis.call('HINCRBY', pre .. 'head', 'bytes', -bytes) end
 end
 
--- Removes at most `budget` of the records that the earliest unfinished clear has hidden.
+-- Removes at most `budget` of the records that unfinished clears have hidden, the earliest clear's first. Answers
+-- whether there are more.
 local function sweep(pre, budget)
   local name = redis.call('LINDEX', pre .. 'trash', 0)
-  if not name then return end
-  local ids = redis.call('ZRANGE', pre .. name, 0, budget - 1)
-  drop(pre, ids, #ids, 0)
-  if #ids > 0 then redis.call('ZREMRANGEBYRANK', pre .. name, 0, #ids - 1) end
-  if redis.call('EXISTS', pre .. name) == 1 then return end
-  redis.call('LPOP', pre .. 'trash')
-  -- Kept until all are done: a number in it hides only what is older than its clear.
-  if redis.call('EXISTS', pre .. 'trash') == 0 then redis.call('DEL', pre .. 'cleared') end
+  while name and budget > 0 do
+    local ids = redis.call('ZRANGE', pre .. name, 0, budget - 1)
+    drop(pre, ids, #ids, 0)
+    if #ids > 0 then redis.call('ZREMRANGEBYRANK', pre .. name, 0, #ids - 1) end
+    budget = budget - #ids
+    if redis.call('EXISTS', pre .. name) == 0 then
+      redis.call('LPOP', pre .. 'trash')
+      name = redis.call('LINDEX', pre .. 'trash', 0)
+      -- Kept until all are done: a number in it hides only what is older than its clear.
+      if not name then redis.call('DEL', pre .. 'cleared') end
+    end
+  end
+  return name and true or false
 end

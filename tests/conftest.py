@@ -3,8 +3,12 @@
 import gc
 import itertools
 import os
+import random
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -18,6 +22,18 @@ from stores.client import RedisClient, connect
 from tests.redis_fixture import PrivateRedis
 
 _runs = itertools.count(1)
+
+# CI tries the same mutations of the conformance corpus each time, a developer's machine others. Set here, in the
+# process that starts those which collect the tests: they must all collect the same.
+os.environ.setdefault("MUTATIONS", "7" if os.environ.get("CI") else str(random.randrange(10**6)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, so that they share its servers, unless each of them brings its own."""
+    for item in items:
+        if not item.get_closest_marker("independent") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +64,14 @@ def runner(shared_redis: PrivateRedis) -> Iterator[RedisClient]:
 def keys() -> Keys:
     """Keys that no other test uses."""
     return Keys(f"t{next(_runs)}{secrets.token_hex(3)}")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for sockets: a UNIX socket's path has at most 107 bytes, and `tmp_path` uses up most of them."""
+    path = Path(tempfile.mkdtemp(prefix="mf-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

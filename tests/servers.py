@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,9 +37,12 @@ def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port below those that the kernel gives to clients: one of them may come first, seconds later."""
+    while True:
+        port = random.SystemRandom().randrange(10_240, 32_768)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def token(user: str = "ann", tenants: list[str] | None = None, **claims: Any) -> str:

@@ -10,25 +10,26 @@ import requests
 
 from tests.transport_servers import javascript, python_clients, until, workers
 
+pytestmark = pytest.mark.independent
 POLLING = "/socket.io/?EIO=4&transport=polling"
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_stock_clients_with_default_options_connect_without_an_error(tmp_path: Path, count: int) -> None:
-    with workers(count, tmp_path) as url:
+def test_stock_clients_with_default_options_connect_without_an_error(short_path: Path, count: int) -> None:
+    with workers(count, short_path) as url:
         report = javascript("affinity", url, 40, 5, 30_000)
         assert report == {"connectErrors": 0, "disconnects": 0, "acked": 200, "echoed": 200, "upgraded": 40}
         assert python_clients(url, 10, 5) == {"connectErrors": 0, "acked": 50, "returned": 10}
         assert python_clients(url, 4, 5, "polling") == {"connectErrors": 0, "acked": 20, "returned": 4}
 
 
-def test_stock_workers_lose_polling_clients(tmp_path: Path) -> None:
-    with workers(4, tmp_path, stock=True) as url:
+def test_stock_workers_lose_polling_clients(short_path: Path) -> None:
+    with workers(4, short_path, stock=True) as url:
         assert javascript("affinity", url, 40, 5, 4_000)["connectErrors"] > 0
 
 
-def test_a_killed_workers_session_is_unknown_within_a_second(tmp_path: Path) -> None:
-    with workers(2, tmp_path) as url:
+def test_a_killed_workers_session_is_unknown_within_a_second(short_path: Path) -> None:
+    with workers(2, short_path) as url:
         opened = requests.get(url + POLLING, timeout=5)
         sid = opened.text[opened.text.index('"sid":"') + 7 :].split('"')[0]
         target = f"{url}{POLLING}&sid={sid}"
@@ -44,8 +45,8 @@ def test_a_killed_workers_session_is_unknown_within_a_second(tmp_path: Path) -> 
         refused = requests.post(target, "40", timeout=5)
         assert time.monotonic() - started < 1
         assert (refused.status_code, refused.json()) == (400, {"code": 1, "message": "Session ID unknown"})
-        assert not (tmp_path / f"{owner['tag']}.sock").exists()
-        until(lambda: len(list(tmp_path.glob("*.sock"))) == 2, 20)
+        assert not (short_path / f"{owner['tag']}.sock").exists()
+        until(lambda: len(list(short_path.glob("*.sock"))) == 2, 20)
 
 
 def is_zombie(pid: int) -> bool:
@@ -55,7 +56,7 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def test_workers_remove_their_sockets_when_they_stop(tmp_path: Path) -> None:
-    with workers(2, tmp_path):
-        assert len(list(tmp_path.iterdir())) == 2
-    assert list(tmp_path.iterdir()) == []
+def test_workers_remove_their_sockets_when_they_stop(short_path: Path) -> None:
+    with workers(2, short_path):
+        assert len(list(short_path.iterdir())) == 2
+    assert list(short_path.iterdir()) == []

@@ -424,7 +424,7 @@ def test_nothing_is_left_behind(ai_node: Node, new_tenant: NewTenant) -> None:
 
 
 def _settled(node: Node) -> Any:
-    counts = requests.get(node.url + "/_ai", timeout=5).json()
+    counts = requests.get(node.url + "/_ai", timeout=20).json()
     return None if counts["left"] else counts
 
 

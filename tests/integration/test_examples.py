@@ -92,8 +92,8 @@ def test_a_step_that_fails_is_seen_failing(quick_start: Node, watched: Callable[
     assert "verify completed" not in lines and "100 %" not in lines
 
 
-def test_without_a_server_the_example_says_so(tmp_path: Path) -> None:
-    done = run_flow(tmp_path)
+def test_without_a_server_the_example_says_so(short_path: Path) -> None:
+    done = run_flow(short_path)
     assert done.returncode == 2
     assert done.stderr.startswith("not published: ") and done.stderr.count("\n") == 1
 

@@ -372,6 +372,8 @@ def test_the_feed_is_narrowed_and_widened_again(tenant: Tenant) -> None:
     assert heard("m5") == everything
     assert client.call(LOGS, "subscribe_logs", {"flowId": "none"})["ok"]
     tenant.log("unheard")
+    # A history is answered when the client's node has heard all of it, so "unheard" has passed by.
+    assert client.call(LOGS, "subscribe_logs", {"flowId": "none", "history": 1})["data"]["logs"] == []
     # A refused subscription leaves the one before it.
     assert not client.call(LOGS, "subscribe_logs", {"history": -1})["ok"]
     assert client.call(LOGS, "unsubscribe_logs")["ok"]

@@ -204,7 +204,7 @@ def test_events_named_like_the_library_s_own_are_refused(node: Node, name: str, 
 
 
 def test_a_disconnect_handler_still_knows_who_left(node: Node) -> None:
-    for number, end in enumerate((lambda w: w.close(), lambda w: w.client.eio.ws.shutdown())):
+    for number, end in enumerate((lambda w: w.close(), lambda w: w.cut())):
         leaver = Watcher(node.url, "/board", auth={"token": token(f"leaver-{number}")})
         end(leaver)
         witness = Watcher(node.url, "/board", auth={"token": token()})

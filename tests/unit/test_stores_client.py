@@ -136,9 +136,9 @@ def test_an_unanswered_script_runs_once_and_with_the_librarys_defaults_more_ofte
     with private_redis.client() as patient:
         assert patient.get(ours) == b"1"
         careless = redis.Redis(unix_socket_path=str(private_redis.path), socket_timeout=0.3)
-        assert careless.eval(SLOW.text, 1, theirs, 400) == 1
+        assert careless.eval(SLOW.text, 1, theirs, 1200) == 1
         careless.close()
-        assert patient.get(theirs) == b"2"
+        assert int(patient.get(theirs)) > 1
 
 
 def test_a_script_sent_to_a_stopped_redis_runs_at_most_once_when_it_goes_on(

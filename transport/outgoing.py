@@ -1,0 +1,80 @@
+"""What is sent to clients: encoded once, whatever their number and transport."""
+
+import base64
+from typing import NamedTuple
+
+from transport import frames
+
+CLOSE, DROP_OLDEST, LATEST_ONLY, MERGE = "close", "drop_oldest", "latest_only", "merge"
+
+
+class Slow(NamedTuple):
+    """What a full outbox means for a message: a policy, and the key by which messages belong together."""
+
+    policy: str = CLOSE
+    key: str = ""
+
+
+_CLOSE = Slow()
+
+
+class Outgoing:
+    """One Engine.IO packet as text, and the attachments of its Socket.IO packet: together or not at all.
+
+    `frame` is what goes over a WebSocket and `packets` what a polling request is answered with; each is made once,
+    when somebody first needs it.
+    """
+
+    __slots__ = ("text", "attachments", "slow", "_frame", "_packets")
+
+    def __init__(self, text: str, attachments: tuple[bytes, ...] = (), slow: Slow = _CLOSE) -> None:
+        self.text, self.attachments, self.slow = text, attachments, slow
+        self._frame: bytes | None = None
+        self._packets: tuple[str, ...] | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """The bytes of the WebSocket frames."""
+        made = self._frame
+        if made is None:
+            made = frames.frame(frames.TEXT, self.text.encode()) if self.text else b""
+            if self.attachments:
+                made += b"".join(frames.frame(frames.BINARY, part) for part in self.attachments)
+            self._frame = made
+        return made
+
+    @property
+    def packets(self) -> tuple[str, ...]:
+        """The packets of an HTTP payload: binary ones in base64."""
+        if self._packets is None:
+            text = (self.text,) if self.text else ()
+            self._packets = (*text, *("b" + base64.b64encode(part).decode() for part in self.attachments))
+        return self._packets
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in an outbox: those of its frames, over whatever transport it goes."""
+        return len(self.frame)
+
+
+class Pong(Outgoing):
+    """The answer to a WebSocket's ping: of several that wait only the last is owed (RFC 6455, section 5.5.3)."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__("", slow=Slow(LATEST_ONLY, "\0pong"))
+        self._frame = frames.frame(frames.PONG, payload)
+        self._packets = ()
+
+
+class Closing(Outgoing):
+    """The close frame of a WebSocket behind what still waits for it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("")
+        self._frame = frames.close_frame(code)
+        self._packets = ()
+
+
+PING = Outgoing("2")
+PROBE_ANSWER = Outgoing("3probe")
+NOOP = Outgoing("6")
