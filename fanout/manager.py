@@ -116,10 +116,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         """Take a client of this node out of a room, if it is there."""
         self.basic_leave_room(sid, namespace, room)
 
-    def forget(self, sid: str, namespace: str) -> None:
-        """Forget a client whose connection ends, at once."""
-        self.basic_disconnect(sid, namespace)
-
     def tell_lost(self, tenant: str, namespace: str, reason: str) -> None:
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
         for sid in list(self.recipients(namespace, tenant_room(tenant))):

@@ -65,8 +65,8 @@ class Outgoing:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in an outbox: those of its frames, over whatever transport it goes."""
-        return len(self.frame)
+        """Bytes that it takes in an outbox, over whatever transport it goes: its frames, and attachments beside them."""
+        return len(self.frame) + sum(map(len, self.attachments)) if self.attachments else len(self.frame)
 
 
 class Pong(Outgoing):
