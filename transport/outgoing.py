@@ -65,7 +65,7 @@ class Outgoing:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in an outbox, over whatever transport it goes: its frames, and attachments beside them."""
+        """Bytes that it takes in an outbox, over whatever transport: its frames, and attachments beside them."""
         return len(self.frame) + sum(map(len, self.attachments)) if self.attachments else len(self.frame)
 
 
