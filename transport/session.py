@@ -28,7 +28,7 @@ class Session:
     """A session that is in `server.sockets` from its handshake until its disconnect handlers have run.
 
     At rest it holds neither an outbox nor a greenlet. `polling` is None for one that began as a WebSocket, `link` until
-    there is a WebSocket.
+    there is a WebSocket. `introduced`: it has sent a CONNECT.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Session:
         "link",
         "outbox",
         "polling",
+        "introduced",
         "closing",
         "closed",
         "upgrading",
@@ -54,7 +55,7 @@ class Session:
         self.outbox: Outbox | None = None
         self.polling: Polling | None = None
         self.upgrading: Upgrade | None = None
-        self.closing = self.closed = False
+        self.introduced = self.closing = self.closed = False
         self.paused = 0
         self._alarm = Alarm(self._heartbeat)
         self._pinged = False
