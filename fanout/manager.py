@@ -54,7 +54,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         header = announcement.header
         table = self.rooms.get(namespace)
         recovering = self._recovering.get(namespace)
-        if recovering and announcement.offset is not None and announcement.offset.number % LOOK_EVENTS == 0:
+        if recovering and header.rooms and announcement.offset and announcement.offset.number % LOOK_EVENTS == 0:
             # Once this one is on its way.
             gevent.spawn(self.tell_behind, namespace, header.rooms[0].partition(":")[0])
         found = [table[room] for room in header.rooms if room in table] if table else ()
