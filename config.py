@@ -29,10 +29,13 @@ class Settings:
     port: int
     web_concurrency: int
     data_dir: str
+    host_id: int | None
     log_level: str
+    drain_seconds: float
     redis_url: str = field(repr=False)
     redis_prefix: str
     embedded: bool
+    publish_wait_replicas: int
     auth_required: bool
     socket_path: str
     cors_origin: tuple[str, ...] | str
@@ -47,6 +50,7 @@ class Settings:
     max_connections: int
     max_subscriptions: int
     connect_timeout: float
+    outbox_bytes: int
     rate_limit: int
     rate_burst: int
     jwt_secret: str | None = field(repr=False)
@@ -83,10 +87,14 @@ class Settings:
             port=read.integer("PORT", 0, 65535),
             web_concurrency=read.integer("WEB_CONCURRENCY", 1, 1024),
             data_dir=data_dir,
+            # Two hexadecimal digits of each session id.
+            host_id=read.integer("HOST_ID", 0, 255) if read.text("HOST_ID") else None,
             log_level=read.one_of("LOG_LEVEL", ("debug", "info", "warning", "error", "critical")),
+            drain_seconds=read.number("DRAIN_SECONDS", 0, 600),
             redis_url=redis_url,
             redis_prefix=read.matching("REDIS_PREFIX", r"[A-Za-z0-9._-]{1,64}", f"mf{database}"),
             embedded=embedded,
+            publish_wait_replicas=read.integer("PUBLISH_WAIT_REPLICAS", 0, 16),
             auth_required=read.boolean("SOCKET_AUTH_REQUIRED"),
             socket_path="/" + read.matching("SOCKET_PATH", r"/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-]/?").strip("/"),
             cors_origin=read.origins(),
@@ -101,6 +109,7 @@ class Settings:
             max_connections=read.integer("SOCKET_MAX_CONNECTIONS", 1, 1_000_000),
             max_subscriptions=read.integer("SOCKET_MAX_SUBSCRIPTIONS", 1, 1_000_000),
             connect_timeout=read.number("SOCKET_CONNECT_TIMEOUT", 0.05, 3600),
+            outbox_bytes=read.integer("SOCKET_OUTBOX_BYTES", 1024, 1_000_000_000),
             rate_limit=read.integer("SOCKET_RATE_LIMIT", 0, 1_000_000),
             rate_burst=read.integer("SOCKET_RATE_BURST", 1, 1_000_000),
             jwt_secret=secret,

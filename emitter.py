@@ -11,9 +11,11 @@ from services.flows import Flows
 from services.logs import Logs
 from services.presence import Presence
 from services.workspaces import Workspaces
-from stores.client import RedisClient, connect
+from stores.client import RedisClient
+from stores.cluster import ClusterClient
 from stores.logs import LogStore
 from stores.presence import PresenceStore
+from stores.redis_url import open_redis
 from stores.runs import RunStore
 from stores.workspaces import WorkspaceStore
 
@@ -31,11 +33,11 @@ class Emitter:
         url: str | None = None,
         *,
         settings: Settings | None = None,
-        redis: RedisClient | None = None,
+        redis: RedisClient | ClusterClient | None = None,
         feeds: Feeds | None = None,
     ) -> None:
         settings = settings or (Settings.from_env() if url is None else Settings.with_redis(url))
-        self._redis = redis or RedisClient(connect(settings.redis_url))
+        self._redis = redis or open_redis(settings.redis_url, settings.publish_wait_replicas)
         keys = Keys(settings.redis_prefix)
         caps = Caps(settings.recovery_window, settings.recovery_max_events, settings.recovery_max_bytes)
         self.publisher = Publisher(self._redis, keys, caps)

@@ -4,6 +4,7 @@ Imports the standard library and what needs nothing else: the rest waits until a
 HUP runs this file again, so nothing may be remembered here.
 """
 
+import math
 import resource
 import signal
 import sys
@@ -27,10 +28,8 @@ worker_class = "transport.worker.Worker"
 # The gevent worker stops accepting at this number. max_connections is the limit that answers politely, so it comes
 # first; the rest is for requests beside the connections.
 worker_connections = settings.max_connections + 1000
-# The gevent worker ignores max_requests: it would promise a recycling that never comes.
-max_requests = 0
-# Seconds from SIGTERM to SIGKILL: connections are closed over some seconds, and the slowest call ends in ten.
-graceful_timeout = 15
+# Seconds from SIGTERM to SIGKILL: connections are closed over some, and the slowest call ends in ten.
+graceful_timeout = math.ceil(settings.drain_seconds) + 12
 loglevel = settings.log_level
 errorlog = "-"
 accesslog = None
@@ -49,8 +48,6 @@ def on_starting(server: Any) -> None:
     """Refuse what can't work, raise the descriptor limit, and see that the embedded Redis runs."""
     if server.cfg.is_ssl:
         _refuse(server, "certfile and keyfile must not be set: TLS ends at nginx.")
-    if server.cfg.max_requests:
-        _refuse(server, "max_requests must stay 0: the gevent worker ignores it.")
     if server.cfg.preload_app:
         _refuse(server, "preload_app must stay off: the application is loaded after the fork.")
     _raise_descriptor_limit()

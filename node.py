@@ -16,13 +16,18 @@ from auth.tokens import TokenVerifier
 from config import Settings
 from emitter import Emitter
 from fanout.channels import Channels
-from fanout.listener import Listener
+from fanout.cluster_listener import ClusterListener
+from fanout.listener import Ear, Listener
 from fanout.manager import Manager
+from fanout.recovery import Recovery
+from fanout.sessions import SessionStore
 from json_logs import log_as_json
 from namespaces.base import Namespace
 from namespaces.clients import Clients
 from namespaces.gate import Gate
+from namespaces.returns import Returns
 from protocol import wire_json
+from protocol.ai import merged_packets
 from protocol.errors import RealtimeError, Unavailable
 from protocol.scripts import Keys
 from services.access import Access
@@ -30,13 +35,17 @@ from services.ai import Ai
 from services.events import BUILT_IN
 from stores.access import AccessStore
 from stores.ai import AiStore
-from stores.client import RedisClient, connect
+from stores.client import connect
+from stores.cluster import ClusterClient
+from stores.redis_url import open_redis
 from transport.admission import NotNow, Refusal
 from transport.engine import make_node_tag
 from transport.sockets import SocketServer
 
 # Tokens end, and revocations close connections, within this time.
 GATE_SECONDS = 0.5
+# Rooms that were entered otherwise than by a command are in Redis within this time.
+SESSIONS_SECONDS = 0.1
 # Users of a killed node leave their workspaces when their leases end; who looks often, tells it soon.
 WORKSPACES_SECONDS = 1.0
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
@@ -57,8 +66,8 @@ class Node:
         self._started = False
         self._starting = RLock()
         self._tickers: list[gevent.Greenlet[..., None]] = []
-        self.tag = make_node_tag()
-        self.redis = RedisClient(connect(settings.redis_url))
+        self.tag = make_node_tag(settings.host_id)
+        self.redis = open_redis(settings.redis_url, settings.publish_wait_replicas)
         keys = Keys(settings.redis_prefix)
         self.manager = Manager(self.redis, BUILT_IN)
         self.emitter = Emitter(settings=settings, redis=self.redis, feeds=self.manager)
@@ -82,23 +91,36 @@ class Node:
             self.redis,
             keys,
             self.emitter.publisher,
-            partial(Listener, connect(settings.redis_url)),
+            self._ear(),
             node=self.tag,
             outside_channel=self.manager.channel,
             outside=self.manager.heard_outside,
             deliver=self.manager.deliver,
             lost=self.manager.tell_lost,
             said=lambda tenant: self.gate.doubt(tenant),
+            ordered=lambda message: self.returns.heard(message),
             volatile=("/workspaces", "/ai"),
         )
+        self.sockets.eio.tell_dropped = self.manager.tell_dropped
+        self.sockets.eio.merge = merged_packets
         self.manager.wait_until_passed = self.channels.wait_until_passed
+        self.manager.position = self.channels.position
+        clients = Clients(settings.rate_limit, settings.rate_burst)
+        self.returns = Returns(
+            SessionStore(self.redis, keys, self.tag, settings.recovery_window),
+            Recovery(self.emitter.publisher, self.channels, self.manager),
+            self.manager,
+            clients,
+            self.channels.order,
+        )
         self.gate = Gate(
             self.access,
-            Clients(settings.rate_limit, settings.rate_burst),
+            clients,
             self.manager,
             self.channels,
             self.sockets.namespace_handlers.get,
             self.sockets.close_transport,
+            self.returns,
         )
         self.sockets.gate = SocketGate(self.gate)
 
@@ -136,14 +158,24 @@ class Node:
         # Each in a greenlet of its own: one that waits for Redis holds up no other.
         return [
             (GATE_SECONDS, self.gate.tick),
+            (SESSIONS_SECONDS, self.returns.tick),
             (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
             (ACKS_SECONDS, self.manager.forget_unanswered),
         ]
+
+    def accepts_new(self) -> bool:
+        """Tell whether this node isn't draining."""
+        return not self.sockets.eio.draining
 
     def _accepts(self) -> bool:
         # A WebSocket handshake is looked at before the application is called.
         self.start()
         return self.channels.hears
+
+    def _ear(self) -> Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear]:
+        if isinstance(self.redis, ClusterClient):
+            return partial(ClusterListener, self.redis)
+        return partial(Listener, connect(self._settings.redis_url))
 
     def _socket_server(self) -> SocketServer:
         settings = self._settings
@@ -162,6 +194,7 @@ class Node:
             node_tag=self.tag,
             connect_timeout=settings.connect_timeout,
             max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
+            outbox_bytes=settings.outbox_bytes,
             accepting=self._accepts,
         )
 
@@ -182,10 +215,11 @@ class SocketGate:
         self._gate = gate
         self.joined = gate.joined
         self.left = gate.left
+        self.prepare = gate.prepare
 
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
+    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str:
         try:
-            self._gate.admit(eio_sid, sid, namespace, environ, auth)
+            return self._gate.admit(eio_sid, sid, namespace, environ, auth)
         except Unavailable as error:
             raise NotNow(error.message) from None
         except RealtimeError as error:

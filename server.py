@@ -1,6 +1,6 @@
 """The composition root: realtime for a Flask app. `application` is what gunicorn serves.
 
-Importing this module connects to nothing; the first request does.
+Importing this module connects to nothing; serving does.
 """
 
 if __name__ == "__main__":
@@ -64,7 +64,7 @@ class SocketManager:
         """Add the HTTP API and the health checks to `app`; `wsgi_app` then serves it with the sockets in front."""
         node = self._node
         app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.workspaces, node.access))
-        app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, lambda: True))
+        app.register_blueprint(routes.health.blueprint(node.redis, lambda: node.channels.hears, node.accepts_new))
         app.extensions["mintflow"] = self
         self.wsgi_app = RealtimeApp(self, app)
 
@@ -84,14 +84,24 @@ class SocketManager:
         return client.principal
 
     def enter_room(self, sid: str, namespace: str, room: str) -> None:
-        """Let a client of this node into its tenant's room `room`, which `publish(…, room=room)` reaches."""
+        """Let a client of this node into its tenant's room `room`, which `publish(…, room=room)` reaches.
+
+        Raises Unavailable where the client recovers and Redis doesn't answer.
+        """
         principal = self.principal(sid, namespace)
         self._node.manager.enter(sid, namespace, own_room(principal.tenant, room))
+        self._settle(sid, namespace)
 
     def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of its tenant's room `room`."""
         principal = self.principal(sid, namespace)
         self._node.manager.leave(sid, namespace, own_room(principal.tenant, room))
+        self._settle(sid, namespace)
+
+    def _settle(self, sid: str, namespace: str) -> None:
+        client = self._node.gate.clients.get(sid, namespace)
+        if client is not None:
+            self._node.gate.settle(client)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -99,7 +109,7 @@ class SocketManager:
         return dict(self._node.manager.dropped + self._node.channels.dropped)
 
     def start(self) -> None:
-        """Begin to hear events; the first request does this. Waits at most 2 s for Redis."""
+        """Begin to hear events; a worker does this, or the first request. Waits at most 2 s for Redis."""
         self._node.start()
 
     def close(self) -> None:
@@ -116,6 +126,9 @@ class SocketManager:
             os.path.join(self.settings.data_dir, "workers") if self.settings.web_concurrency > 1 else None,
             self._node.tag,
             self._node.sockets.eio,
+            self.settings.drain_seconds,
+            self.start,
+            self.close,
         )
 
 

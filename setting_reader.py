@@ -184,16 +184,18 @@ def _database(url: str) -> int:
         parts = urlsplit(url)
     except ValueError as error:
         raise SettingError("REDIS_URL", f"is no URL ({error})") from None
-    if parts.scheme == "redis+cluster":
-        raise SettingError("REDIS_URL", "is of redis+cluster://, which isn't supported yet")
-    if parts.scheme not in ("redis", "rediss", "unix", "redis+sentinel"):
-        raise SettingError("REDIS_URL", "must be of redis://, rediss://, unix:// or redis+sentinel://")
+    if parts.scheme not in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster"):
+        raise SettingError(
+            "REDIS_URL", "must be of redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+        )
     named = parse_qs(parts.query).get("db", [])
     if not named and parts.scheme != "unix":
         named = parts.path.strip("/").split("/")[:1]
     number = (named or [""])[0] or "0"
     if not re.fullmatch("[0-9]{1,6}", number):
         raise SettingError("REDIS_URL", "must name its database by a number, as in redis://host:6379/0")
+    if parts.scheme.endswith("+cluster") and int(number):
+        raise SettingError("REDIS_URL", "must not name a database: a cluster has number 0 alone")
     return int(number)
 
 

@@ -17,13 +17,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("PORT", "integer", "3000", "The TCP port; 0 takes a free one."),
     Setting("WEB_CONCURRENCY", "integer", "2", "Worker processes; each is a node."),
     Setting("DATA_DIR", "path", "./data", "Where the embedded Redis keeps its files; at most 67 bytes long."),
+    Setting("HOST_ID", "integer", "", "This host's number, 0 to 255, by which nginx finds it among several: `deploy/nginx.conf`."),  # noqa: E501
     Setting("LOG_LEVEL", "name", "info", "`debug`, `info`, `warning`, `error` or `critical`."),
-    Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://` or `redis+sentinel://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
+    Setting("DRAIN_SECONDS", "seconds", "5", "Over how long a worker that stops closes its connections, so that clients come back one after the other."),  # noqa: E501
+    Setting("REDIS_URL", "URL", "", "`redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`. Without it and the next four, a Redis runs in `DATA_DIR`."),  # noqa: E501
     Setting("REDIS_HOST", "name", "", "Instead of `REDIS_URL`; `127.0.0.1` when only the others are set."),
     Setting("REDIS_PORT", "integer", "", "With `REDIS_HOST`; 6379 by default."),
     Setting("REDIS_PASSWORD", "secret", "", "With `REDIS_HOST`."),
     Setting("REDIS_DB", "integer", "", "With `REDIS_HOST`; 0 by default."),
     Setting("REDIS_PREFIX", "name", "", "What all keys and channels begin with: letters, digits, `.`, `_`, `-`. Default: `mf` and the number of the database."),  # noqa: E501
+    Setting("PUBLISH_WAIT_REPLICAS", "integer", "0", "Replicas of Redis that must have an event before its publish returns."),  # noqa: E501
     Setting("SOCKET_AUTH_REQUIRED", "boolean", "false", "Refuse clients without a token."),
     Setting("SOCKET_PATH", "path", "/socket.io", "Where clients connect."),
     Setting("SOCKET_CORS_ORIGIN", "list or *", "*", "Origins of pages that may connect, such as `https://app.example.com`."),
@@ -38,6 +41,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SOCKET_MAX_CONNECTIONS", "integer", "20000", "Connections of a node; further ones get 503."),
     Setting("SOCKET_MAX_SUBSCRIPTIONS", "integer", "1000", "Subscriptions of a client in one namespace."),
     Setting("SOCKET_CONNECT_TIMEOUT", "seconds", "10", "How long a connection may be in no namespace."),
+    Setting("SOCKET_OUTBOX_BYTES", "bytes", "1048576", "What may wait for a client that reads slowly."),
     Setting("SOCKET_RATE_LIMIT", "integer", "50", "Commands a second that a connection may send; 0 for no limit."),
     Setting("SOCKET_RATE_BURST", "integer", "100", "Commands that it may send at once."),
     Setting("JWT_SECRET", "secret", "", "Signs HS256, HS384, HS512 tokens; 32, 48, 64 bytes at least."),
@@ -59,7 +63,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("OPENAI_BASE_URL", "URL", "", "Another server of the same protocol, such as `http://127.0.0.1:11434/v1`."),
     Setting("OPENAI_DEFAULT_MODEL", "text", "", "The model of requests that name none."),
     Setting("OPENAI_SYSTEM_PROMPT", "text", "", "What every conversation begins with."),
-    Setting("RECOVERY_WINDOW", "seconds", "600", "How long events are kept for nodes that missed them."),
+    Setting("RECOVERY_WINDOW", "seconds", "600", "How long events are kept for clients that come back."),
     Setting("RECOVERY_MAX_EVENTS", "integer", "10000", "Events kept for that, of a tenant and namespace."),
     Setting("RECOVERY_MAX_BYTES", "bytes", "67108864", "Their size at most."),
 )

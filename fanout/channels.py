@@ -4,16 +4,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from fanout.listener import Listener
-from fanout.order import Order
+from fanout.channel import Channel, Control
+from fanout.listener import Ear
 from fanout.publisher import Publisher
-from protocol.envelope import Announcement, Offset, decode
+from protocol.envelope import ORIGIN, Announcement, Offset, decode
 from protocol.errors import Unavailable
 from protocol.scripts import Keys, Runner
 
@@ -23,37 +22,9 @@ LINGER_SECONDS = 30.0
 CANARY_SECONDS = 2.0
 DEAF_SECONDS = 6.0
 MAX_MESSAGE_BYTES = 2_000_000
-# How many missed events are read from the log at once.
-PAGE = 200
+_SONG = b"1"
 
 _log = logging.getLogger("mintflow.channels")
-
-
-@dataclass(slots=True)
-class _Control:
-    """A tenant's control channel, and for how many clients this node holds it."""
-
-    tenant: str
-    ready: Event = field(default_factory=Event)
-    clients: int = 0
-    idle_since: float = 0.0
-
-
-@dataclass(slots=True)
-class _Channel(_Control):
-    """`confirmed` counts the subscription's confirmations: an alignment that began before the last is out of date.
-
-    `waiting` are those who wait until this node has heard a number, or lost its way.
-    """
-
-    namespace: str = ""
-    order: Order = field(default_factory=Order)
-    confirmed: int = 0
-    waiting: list[tuple[int, Event]] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        return self.order.position.number if self.order.position else 0
 
 
 class Channels:
@@ -71,7 +42,7 @@ class Channels:
         redis: Runner,
         keys: Keys,
         publisher: Publisher,
-        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Listener],
+        listen: Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear],
         *,
         node: str,
         outside_channel: str,
@@ -79,22 +50,23 @@ class Channels:
         deliver: Callable[[str, Announcement], None],
         lost: Callable[[str, str, str], None],
         said: Callable[[str], None],
+        ordered: Callable[[bytes], None] = lambda message: None,
         volatile: Collection[str] = (),
     ) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._publisher = publisher
+        self._redis, self._keys, self._publisher = redis, keys, publisher
         self._listener = listen(self._heard, self._confirmed)
         self._outside_channel, self._outside = outside_channel, outside
-        self._deliver, self._lost, self._said = deliver, lost, said
+        self._deliver, self._lost, self._said, self._ordered = deliver, lost, said, ordered
         self._volatile = frozenset(volatile)
         self._canary = keys.shared("canary", node)
         self._canary_heard = -DEAF_SECONDS
         self._sing_now = Event()
         self._heard_once = Event()
-        self._channels: dict[str, _Channel] = {}
-        self._controls: dict[str, _Control] = {}
+        self._channels: dict[str, Channel] = {}
+        self._controls: dict[str, Control] = {}
         self._greenlets: list[gevent.Greenlet[..., None]] = []
+        # Messages of tenants' channels: a node that holds none of a tenant's clients hears none of its.
+        self.heard = 0
         self.dropped: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -126,12 +98,12 @@ class Channels:
         name = self._publisher.channel(tenant, namespace)
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = _Channel(tenant, namespace=namespace)
+            channel = self._channels[name] = Channel(tenant, namespace=namespace)
             self._listener.want(name)
         control_name = self._keys.of(tenant, "control")
         control = self._controls.get(control_name)
         if control is None:
-            control = self._controls[control_name] = _Control(tenant)
+            control = self._controls[control_name] = Control(tenant)
             self._listener.want(control_name)
         channel.clients += 1
         control.clients += 1
@@ -157,6 +129,15 @@ class Channels:
         finally:
             channel.waiting.remove((number, passed))
 
+    def position(self, tenant: str, namespace: str) -> Offset:
+        """Return how far this node has delivered an open channel; ORIGIN where nothing was ever published on it."""
+        channel = self._channels.get(self._publisher.channel(tenant, namespace))
+        return (channel.order.position if channel else None) or ORIGIN
+
+    def order(self, node: str, what: str) -> bool:
+        """Tell one other node something; return False where nobody hears it. Raises Unavailable."""
+        return bool(self._redis.command("PUBLISH", self._keys.shared("canary", node), what))
+
     def close(self, tenant: str, namespace: str) -> None:
         """Let go of a channel for one client."""
         for place in (
@@ -170,7 +151,7 @@ class Channels:
     def _sing(self) -> None:
         while True:
             try:
-                self._redis.command("PUBLISH", self._canary, "1")
+                self._redis.command("PUBLISH", self._canary, _SONG)
             except Unavailable as error:
                 _log.warning("the canary can't sing: %s", error)
             self._leave_idle(self._channels)
@@ -187,10 +168,7 @@ class Channels:
 
     def _confirmed(self, name: str) -> None:
         if name in self._channels:
-            channel = self._channels[name]
-            channel.order.hold()
-            channel.confirmed += 1
-            gevent.spawn(self._align, name, channel, channel.confirmed)
+            self._align_anew(name, self._channels[name])
         elif name in self._controls:
             control = self._controls[name]
             control.ready.set()
@@ -198,7 +176,12 @@ class Channels:
         elif name == self._canary:
             self._sing_now.set()
 
-    def _align(self, name: str, channel: _Channel, confirmed: int) -> None:
+    def _align_anew(self, name: str, channel: Channel) -> None:
+        channel.order.hold()
+        channel.confirmed += 1
+        gevent.spawn(self._align, name, channel, channel.confirmed)
+
+    def _align(self, name: str, channel: Channel, confirmed: int) -> None:
         while self._channels.get(name) is channel and channel.confirmed == confirmed:
             try:
                 head, ended = self._publisher.head(channel.tenant, channel.namespace)
@@ -211,14 +194,14 @@ class Channels:
             except Unavailable:
                 gevent.sleep(0.2)
 
-    def _catch_up(self, channel: _Channel, confirmed: int, head: Offset | None, ended: Offset | None) -> bool:
+    def _catch_up(self, channel: Channel, confirmed: int, head: Offset | None, ended: Offset | None) -> bool:
         """Deliver from the log what was missed up to its head; False where the subscription is a newer one by now."""
         while missed := channel.order.missed(head, ended):
-            events = self._publisher.logged(channel.tenant, channel.namespace, missed[:PAGE])
+            page = self._publisher.page(channel.tenant, channel.namespace, missed[0], missed[-1])
             if channel.confirmed != confirmed:
                 return False
             before = channel.order.position
-            for event in events:
+            for event in page.events:
                 self._pass_on(channel, channel.order.replay(event, ended))
             if channel.order.position == before:
                 # The log doesn't hold it any more, which `align` will tell.
@@ -226,26 +209,31 @@ class Channels:
         return channel.confirmed == confirmed
 
     def _heard(self, name: str, message: bytes) -> None:
-        if name == self._canary:
-            self._canary_heard = time.monotonic()
-            self._heard_once.set()
-        elif len(message) > MAX_MESSAGE_BYTES:
+        if len(message) > MAX_MESSAGE_BYTES:
             self.dropped["oversized"] += 1
-        elif name == self._outside_channel:
-            self._outside(message)
-        elif name in self._controls:
-            self._said(self._controls[name].tenant)
-        elif name in self._channels:
-            channel = self._channels[name]
+        elif (channel := self._channels.get(name)) is not None:
+            self.heard += 1
             try:
                 announcement = decode(message)
             except ValueError:
                 # Anyone with the Redis password can publish here. It is ignored and counted; the rest goes on.
                 self.dropped["malformed"] += 1
                 return
+            if channel.order.skips(announcement):
+                self._align_anew(name, channel)
             self._pass_on(channel, channel.order.accept(announcement))
+        elif name == self._canary:
+            if message != _SONG:
+                self._ordered(message)
+                return
+            self._canary_heard = time.monotonic()
+            self._heard_once.set()
+        elif name == self._outside_channel:
+            self._outside(message)
+        elif name in self._controls:
+            self._said(self._controls[name].tenant)
 
-    def _pass_on(self, channel: _Channel, announcements: Iterable[Announcement]) -> None:
+    def _pass_on(self, channel: Channel, announcements: Iterable[Announcement]) -> None:
         for announcement in announcements:
             self._tell_lost(channel)
             self._deliver(channel.namespace, announcement)
@@ -254,7 +242,7 @@ class Channels:
             if lost or channel.number >= number:
                 passed.set()
 
-    def _tell_lost(self, channel: _Channel) -> bool:
+    def _tell_lost(self, channel: Channel) -> bool:
         reason, channel.order.lost = channel.order.lost, None
         if reason is not None:
             self._lost(channel.tenant, channel.namespace, reason)

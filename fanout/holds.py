@@ -4,7 +4,7 @@ A hold begins before the history is read. The history is as of a number of the e
 node has heard up to there and settles what came until then; `release` lets go of the rest once the answer is sent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,13 @@ MAX_HELD = 1000
 
 @dataclass(slots=True)
 class Hold:
-    """`room` is the one whose history is read, None where the client was in it before: then it loses nothing by it."""
+    """`room` is the one whose history is read, None where the client was in it before: then it loses nothing by it.
+
+    `mark` is the offset up to which a recovering client has been sent what is its, while others wait.
+    """
 
     room: str | None
+    mark: str = ""
     waiting: list[tuple[Announcement, Any]] = field(default_factory=list)
     lost: bool = False
     overflowed: bool = False
@@ -39,7 +43,17 @@ class Holds(Membership):
         """Enter `room`, and keep what arrives for `sid` until `release`. Raises ValueError where the sid is gone."""
         new = room not in self._rooms_of.get((namespace, sid), ())
         self.basic_enter_room(sid, namespace, room)
-        self._holds[namespace, sid] = Hold(room if new else None)
+        self._holds[namespace, sid] = Hold(room if new else None, self.standing(sid, namespace))
+
+    def hold_all(self, sid: str, namespace: str, rooms: Iterable[str]) -> None:
+        """Enter `rooms`, and keep what arrives for `sid`, which is connecting, until `release`."""
+        for room in rooms:
+            self.basic_enter_room(sid, namespace, room)
+        self._holds[namespace, sid] = Hold(None, self.standing(sid, namespace))
+
+    def standing(self, sid: str, namespace: str) -> str:
+        """Return the offset up to which a recovering client has been sent what is its; "" for others."""
+        return ""
 
     def catch_up(self, sid: str, tenant: str, namespace: str, number: int, leaving: Sequence[str] = ()) -> None:
         """Say that the answer tells of the held room's events up to `number`, and leave the rooms that end there.
@@ -63,12 +77,17 @@ class Holds(Membership):
         """
         self._told.setdefault((namespace, sid), {})[room] = told
 
-    def release(self, sid: str, namespace: str) -> None:
-        """Send what was kept, now that the answer with the history is sent; does nothing without a hold."""
-        hold = self._holds.pop((namespace, sid), None)
+    def release(self, sid: str, namespace: str, told: Mapping[str, int] | None = None) -> None:
+        """Send what was kept, now that the answer with the history is sent; does nothing without a hold.
+
+        `told` says up to which number the client was told of a room's events that have none.
+        """
+        hold = self._holds.get((namespace, sid))
         if hold is None:
             return
-        self._send_entitled(sid, namespace, hold.waiting, None)
+        waiting = [event for event in hold.waiting if not told or not _was_in(event[0], told)]
+        self._send_entitled(sid, namespace, waiting, None)
+        del self._holds[namespace, sid]
         if hold.overflowed:
             self.send_to(sid, namespace, "resync", {"reason": "gap"})
 
@@ -107,7 +126,10 @@ class Holds(Membership):
     ) -> None:
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         rooms = {sid, *self._rooms_of.get((namespace, sid), ())} - {but}
+        hold = self._holds.get((namespace, sid))
         for announcement, message in events:
+            if hold is not None and hold.mark:
+                hold.mark = announcement.mark or str(announcement.offset)
             if eio_sid is None or rooms.isdisjoint(announcement.header.rooms):
                 continue
             if not self._was_told(sid, namespace, announcement):
@@ -128,6 +150,10 @@ class Holds(Membership):
         tests.pop(room, None)
         if not tests:
             self._told.pop((namespace, sid), None)
+
+
+def _was_in(announcement: Announcement, told: Mapping[str, int]) -> bool:
+    return announcement.offset is None and all(announcement.after < told.get(r, 0) for r in announcement.header.rooms)
 
 
 def _is_told(announcement: Announcement, number: int) -> bool:

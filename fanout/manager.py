@@ -1,17 +1,21 @@
 """The client manager: the library's `RedisManager`, whose emits reach all or raise, and our one local delivery."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+import gevent
 import socketio
 from socketio.manager import Manager as LocalManager
 
-from fanout.holds import Holds
+from fanout import foreign
 from fanout.membership import is_sid
 from fanout.rooms import of_tenant, tenant_room
+from fanout.sessions import Session
+from fanout.trail import LOOK_EVENTS, Trail, marked
 from protocol.envelope import Announcement
 from protocol.errors import Unavailable
 from protocol.scripts import Runner
@@ -20,18 +24,10 @@ from protocol.wire_json import dumps, loads
 # Events that a connect handler emits before the client is told that it is connected.
 MAX_EARLY = 100
 
-# What another process may ask for besides an emit, and the fields that must be texts then.
-_FOREIGN_FIELDS = {
-    "disconnect": ("namespace", "sid"),
-    "close_room": ("namespace", "room"),
-    "enter_room": ("namespace", "sid", "room"),
-    "leave_room": ("namespace", "sid", "room"),
-}
-
 _log = logging.getLogger("mintflow.manager")
 
 
-class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
+class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     """Keeps the clients of this node and sends to them.
 
     `tenant_only` are the namespaces whose rooms are all a tenant's: there an emit needs a tenant's room or a sid.
@@ -56,12 +52,61 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
     def deliver(self, namespace: str, announcement: Announcement) -> None:
         """Send an event to this node's clients in any of its rooms, each once."""
         header = announcement.header
-        message = self._message(namespace, announcement.arguments, header.policy, header.key)
-        for sid, eio_sid in self.get_participants(namespace, header.rooms):
-            if sid == header.except_sid:
+        table = self.rooms.get(namespace)
+        recovering = self._recovering.get(namespace)
+        if recovering and header.rooms and announcement.offset and announcement.offset.number % LOOK_EVENTS == 0:
+            # Once this one is on its way.
+            gevent.spawn(self.tell_behind, namespace, header.rooms[0].partition(":")[0])
+        found = [table[room] for room in header.rooms if room in table] if table else ()
+        if not found:
+            return
+        clients: dict[str, str] = {}
+        for members in found:
+            # Also a copy: a client that is too slow is closed in the middle of this.
+            clients.update(members)
+        clients.pop(header.except_sid, None)
+        if recovering:
+            self._deliver_marked(namespace, announcement, clients, recovering)
+        elif self._holds or self._told or self._connecting:
+            message = self._message(namespace, announcement.arguments, header.policy, header.key)
+            self._deliver_carefully(namespace, announcement, clients, message)
+        elif clients:
+            message = self._message(namespace, announcement.arguments, header.policy, header.key)
+            self.server.post_to_all(clients.values(), message)
+
+    def _deliver_carefully(
+        self, namespace: str, announcement: Announcement, clients: dict[str, str], message: Any
+    ) -> None:
+        """Send to clients of whom some may be held, told already, or not connected yet."""
+        for sid, eio_sid in clients.items():
+            if self.is_held(sid, namespace, announcement, message) or (namespace, sid) in self._connecting:
                 continue
-            if not self.is_held(sid, namespace, announcement, message):
-                self.server.post(eio_sid, message)
+            self.server.post(eio_sid, message)
+
+    def _deliver_marked(
+        self, namespace: str, announcement: Announcement, clients: dict[str, str], recovering: dict[str, Session]
+    ) -> None:
+        """Send to clients of whom some recover: to these with the offset."""
+        header, offset = announcement.header, announcement.offset
+        back = recovering.keys() & clients.keys()
+        if len(back) < len(clients):
+            message = self._message(namespace, announcement.arguments, header.policy, header.key)
+            plain = {sid: eio_sid for sid, eio_sid in clients.items() if sid not in back} if back else clients
+            self._deliver_carefully(namespace, announcement, plain, message)
+        if not back:
+            return
+        number = announcement.after if offset is None else offset.number
+        text = marked(announcement.arguments, announcement.mark or str(offset))
+        message, now = self._message(namespace, text, header.policy, header.key), time.monotonic()
+        careful = self._holds or self._told or self._connecting
+        for sid in back:
+            if careful and (
+                self.is_held(sid, namespace, announcement, message) or (namespace, sid) in self._connecting
+            ):
+                continue
+            session = recovering[sid]
+            session.sent, session.sent_at = number, now
+            self.server.post(clients[sid], message)
 
     def enter(self, sid: str, namespace: str, room: str) -> None:
         """Put a client of this node into a room. Raises ValueError where it is gone."""
@@ -77,16 +122,13 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
             self.forget_history(sid, namespace)
             self.send_to(sid, namespace, "resync", {"reason": reason})
 
-    def send_to(self, sid: str, namespace: str, event: str, payload: Any) -> None:
-        """Send one event to one client of this node."""
-        eio_sid = self.eio_sid_from_sid(sid, namespace)
-        if eio_sid is not None:
-            self.server.post(eio_sid, self._message(namespace, dumps([event, payload])))
-
-    def _message(self, namespace: str, arguments: str, policy: str = "close", key: str = "") -> Any:
-        """Return an event encoded once for any number of clients; `arguments` is JSON text."""
-        prefix = "2" if namespace == "/" else f"2{namespace},"
-        return self.server.message(prefix + arguments, policy, key)
+    def tell_dropped(self, eio_sid: str, dropped: Counter[str]) -> None:
+        """Tell a slow client how many events it has missed, by the event that the key of their header names."""
+        for place, count in dropped.items():
+            namespace, _, event = place.partition(" ")
+            sid = self.sid_from_eio_sid(eio_sid, namespace)
+            if sid is not None and event:
+                self.send_to(sid, namespace, event, {"count": count})
 
     # What the library emits
 
@@ -108,7 +150,7 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
         namespace, room = namespace or "/", to or room
         if not self._addressed(namespace, room):
             raise ValueError(f"An emit on {namespace} needs a tenant's room or a sid, not {room!r}")
-        here = partial(LocalManager.emit, self, event, data, namespace, room, skip_sid, callback)
+        here = partial(self._emit_here, event, data, namespace, room, skip_sid, callback)
         if isinstance(room, str) and (namespace, room) in self._connecting:
             self._keep_early(room, here)
             return
@@ -121,8 +163,31 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
         # The library sends to local clients first and to Redis then. Ours are served when the message comes back:
         # so all get it or nobody does, and in one order.
         if heard:
-            super()._handle_emit(message)
+            if message.get("callback") is not None:
+                super()._handle_emit(message)
+            else:
+                room, skip = message["room"], message.get("skip_sid")
+                self._emit_here(message["event"], foreign.data_of(message), message["namespace"], room, skip)
             self._keep_for_connecting(message)
+
+    def _emit_here(
+        self, event: str, data: Any, namespace: str, room: Any, skip_sid: Any = None, callback: Any = None
+    ) -> None:
+        """Emit to clients of this node; those that recover get an offset as the last argument."""
+        if callback is not None:
+            LocalManager.emit(self, event, data, namespace, room, skip_sid, callback)
+            return
+        clients = self.recipients(namespace, room)
+        for sid in skip_sid if isinstance(skip_sid, (list, tuple)) else (skip_sid,):
+            clients.pop(sid, None)
+        if self._connecting:
+            clients = {sid: eio_sid for sid, eio_sid in clients.items() if (namespace, sid) not in self._connecting}
+        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
+        for sid in self._recovering.get(namespace, {}).keys() & clients.keys():
+            own = self.server.event(namespace, [event, *arguments, self.standing(sid, namespace)])
+            self.server.post(clients.pop(sid), own)
+        if clients:
+            self.server.post_to_all(clients.values(), self.server.event(namespace, [event, *arguments]))
 
     def _keep_for_connecting(self, message: dict[str, Any]) -> None:
         """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""
@@ -130,7 +195,7 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
         for namespace, sid in self._connecting:
             if namespace == message["namespace"] and not self._rooms_of[namespace, sid].isdisjoint(rooms):
                 own = {**message, "room": sid, "callback": None}
-                self._keep_early(sid, partial(super()._handle_emit, own))
+                self._keep_early(sid, partial(self._handle_emit, own, heard=True))
 
     def _keep_early(self, sid: str, emit: Callable[[], None]) -> None:
         early = self._early.setdefault(sid, [])
@@ -152,9 +217,8 @@ class Manager(Holds, socketio.RedisManager):  # type: ignore[misc]
                 self._handle_emit(message, heard=True)
             elif method == "callback":
                 self._handle_callback(message)
-            elif not own and method in _FOREIGN_FIELDS:
-                if not all(isinstance(message.get(field), str) for field in _FOREIGN_FIELDS[method]):
-                    raise ValueError(f"{method} of a strange form")
+            elif not own and method in foreign.FIELDS:
+                foreign.check(message)
                 if method != "disconnect" and message["namespace"] in self._tenant_only:
                     self.dropped["unaddressed"] += 1
                     return

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from protocol.envelope import Announcement, Offset
+from protocol.envelope import ORIGIN, Announcement, Offset
 
 # Announcements that arrive between the subscription's confirmation and the head are kept for as long as reading
 # one hash takes. Beyond this many, the head is read anew instead.
@@ -73,6 +73,11 @@ class Order:
             return False
         return here is None or first.epoch == here.epoch or ended == here
 
+    def skips(self, announcement: Announcement) -> bool:
+        """Tell whether a number is missing before this one: the log may hold it."""
+        offset = announcement.offset
+        return self.aligned and offset is not None and offset.number > _next(self.position)
+
     def accept(self, announcement: Announcement) -> Iterator[Announcement]:
         """Yield the announcement if it is the next one, or volatile; nothing for one that was heard before."""
         if not self.aligned:
@@ -83,7 +88,8 @@ class Order:
             return
         offset, here = announcement.offset, self.position
         if offset is None:
-            announcement = announcement._replace(after=here.number if here else 0)
+            here = here or ORIGIN
+            announcement = announcement._replace(after=here.number, mark=announcement.mark or str(here))
         else:
             if here is not None and offset.epoch == here.epoch and offset.number <= here.number:
                 return

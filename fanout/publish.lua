@@ -2,7 +2,8 @@
 -- KEYS: head, log, idempotency record, then the change's own.
 -- ARGV: channel, epoch to begin if one must, now (ms), window (ms), most events, most bytes, life of the head (ms),
 --       digest of the request ('' without idempotency key), life of the idempotency record (ms), number of events;
---       then for each event: header, '1' if volatile, number of pieces, the pieces, number of change arguments, these.
+--       then for each event: header, '1' if volatile, '2' if it is so and tells some clients of the next one in its
+--       place, number of pieces, the pieces, number of change arguments, these.
 -- Reply: {'ok' | 'repeated', offset of each event, inserts of each event} or {'refused', code, text, more texts}.
 local head, log, record = KEYS[1], KEYS[2], KEYS[3]
 local channel, fresh_epoch, now, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -13,6 +14,8 @@ if digest ~= '' then
   local earlier = redis.call('HMGET', record, 'digest', 'reply')
   if earlier[1] == digest then
     local reply = cmsgpack.unpack(earlier[2])
+    -- A write that changes nothing, so that a WAIT that follows waits for the first call's writes too.
+    redis.call('HSET', record, 'digest', digest)
     reply[1] = 'repeated'
     return reply
   elseif earlier[1] then
@@ -28,7 +31,7 @@ for i = 4, #KEYS do change_keys[i - 3] = KEYS[i] end
 -- Read every event, and let the change act on each, before anything is numbered.
 local events, at = {}, 11
 for i = 1, count do
-  local header, volatile, pieces = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  local header, volatile, pieces = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local first_piece = at + 3
   local argument_count = tonumber(ARGV[first_piece + pieces])
   local args = {}
@@ -62,7 +65,9 @@ local all_inserts, offsets = {}, {}
 for i = 1, count do
   local message = '-\n' .. events[i][1]
   offsets[i] = '-'
-  if not events[i][3] then
+  if events[i][3] == '2' then
+    message = string.format('-%s-%.0f\n', epoch, number + 1) .. events[i][1]
+  elseif events[i][3] == '0' then
     number = number + 1
     local text = string.format('%.0f', number)
     offsets[i] = epoch .. '-' .. text

@@ -18,15 +18,18 @@ from protocol.wire_json import dumps
 HEAD_LIFE_MS = 30 * 24 * 3600 * 1000
 IDEMPOTENCY_LIFE_MS = 10 * 60 * 1000
 MAX_IDEMPOTENCY_KEY = 255
+# How much of a log is read at once.
+PAGE_BYTES = 256 * 1024
 
 _template = Path(__file__).with_name("publish.lua").read_text()
+_page = Script.beside(__file__, "log_page.lua")
 _nothing = "local function change(keys, args) return {} end"
 _refusals: dict[str, type[RealtimeError]] = {kind.code: kind for kind in (Conflict, NotFound, TooLarge, Unavailable)}
 
 
 @lru_cache(maxsize=64)
 def _script(fragment: str) -> Script:
-    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1))
+    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1), durable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,16 @@ class Caps:
     total_bytes: int = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a log as of one moment: its head, where the epoch before ended, events, and whether there are more."""
+
+    head: Offset | None
+    ended: Offset | None
+    events: list[Announcement]
+    more: bool
+
+
 class Publisher:
     """Publishes for every door and every process: knows Redis, but no socket."""
 
@@ -85,10 +98,17 @@ class Publisher:
         ended = None if old_epoch is None else Offset(old_epoch.decode(), int(old_number))
         return head, ended
 
-    def logged(self, tenant: str, namespace: str, numbers: range) -> list[Announcement]:
-        """Return the events of `numbers` that the log still holds, in order. Raises Unavailable."""
-        entries = self._redis.command("XRANGE", self._log_key(tenant, namespace), numbers[0], numbers[-1])
-        return [decode(fields[fields.index(b"m") + 1]) for _, fields in _pairs(entries)]
+    def page(self, tenant: str, namespace: str, first: int, last: int | None = None) -> Page:
+        """Return what the log holds from number `first` on, up to `last` or its end: at most 256 KB, or one event.
+
+        Raises Unavailable.
+        """
+        keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace)]
+        args: list[Arg] = [max(1, first), "+" if last is None else last, PAGE_BYTES]
+        epoch, number, old_epoch, old_number, more, *messages = self._redis.run(_page, keys, args)
+        head = Offset(epoch.decode(), int(number)) if epoch else None
+        ended = Offset(old_epoch.decode(), int(old_number)) if old_epoch else None
+        return Page(head, ended, [decode(message) for message in messages], more == 1)
 
     def publish(
         self,
@@ -108,7 +128,14 @@ class Publisher:
         batch: list[Arg] = []
         arguments = change.args if change else [()] * len(events)
         for event, own in zip(events, arguments, strict=True):
-            batch += (dumps(event.header), int(event.volatile), len(event.pieces), *event.pieces, len(own), *own)
+            batch += (
+                dumps(event.header),
+                int(event.volatile) + int(event.stands_in),
+                len(event.pieces),
+                *event.pieces,
+                len(own),
+                *own,
+            )
         record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
         keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace), record]
         reply = self._redis.run(
@@ -153,14 +180,6 @@ def _check_sizes(events: Sequence[Event]) -> None:
         raise TooLarge(f"An event is at most {MAX_EVENT_BYTES} bytes of JSON")
     if sum(sizes) > MAX_BATCH_BYTES:
         raise TooLarge(f"A batch is at most {MAX_BATCH_BYTES} bytes of JSON")
-
-
-def _pairs(entries: Any) -> list[tuple[bytes, list[bytes]]]:
-    """Return a stream's entries as (id, [field, value, …]), whether redis-py has made dicts of them or not."""
-    return [
-        (name, [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields)
-        for name, fields in entries
-    ]
 
 
 def _published(reply: list[Any], events: Sequence[Event]) -> Published:

@@ -66,6 +66,23 @@ def workspace_audience(tenant: str, workspace_id: str) -> tuple[str, str]:
     return workspace_room(tenant, workspace_id, deltas=False), workspace_room(tenant, workspace_id, deltas=True)
 
 
+def states_room_of(deltas_room: str) -> str | None:
+    """Return the room of those who hear of the same updates as full states; None for any other room."""
+    tenant, kind, workspace_id = (*deltas_room.split(":", 2), "", "")[:3]
+    return f"{tenant}:workspace-states:{workspace_id}" if kind == "workspace-deltas" else None
+
+
+def workspace_of(states_room: str) -> str:
+    """Return the workspace of a room of full states."""
+    return states_room.split(":", 2)[2]
+
+
 def ai_room(tenant: str, user_id: str, request_id: str) -> str:
     """Return the room of a user's clients that follow one AI request."""
     return f"{tenant}:ai:{user_id}/{request_id}"
+
+
+def ai_request_of(room: str) -> str | None:
+    """Return the request that a room follows; None for any other room."""
+    kind, _, place = room.partition(":")[2].partition(":")
+    return place.partition("/")[2] if kind == "ai" else None

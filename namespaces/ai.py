@@ -26,6 +26,9 @@ class AiNamespace(Namespace):
     def joined(self, client: Client) -> None:
         self._ai.joined(client.principal, client.sid)
 
+    def recovered(self, client: Client, memo: str) -> None:
+        self._ai.recovered(client.principal, client.sid)
+
     def left(self, client: Client) -> None:
         self._ai.left(client.principal, client.sid)
 

@@ -49,9 +49,30 @@ class Desk(Protocol):
         """Let a client go on under a newer token."""
         ...
 
+    def settle(self, client: Client) -> None:
+        """Hear that a command is done, before it is answered."""
+        ...
+
+    def tell(self, client: Client, event: str, payload: Any) -> None:
+        """Send an event to one client."""
+        ...
+
     def answered(self, sid: str, namespace: str) -> None:
         """Hear that a command's answer was sent."""
         ...
+
+
+class _Marked:
+    """The reply to a client that recovers: an event goes the way of all its events, with an offset."""
+
+    __slots__ = ("acked", "ack", "_client", "_desk")
+
+    def __init__(self, reply: Reply, client: Client, desk: Desk) -> None:
+        self.acked, self.ack = reply.acked, reply.ack
+        self._client, self._desk = client, desk
+
+    def emit(self, event: str, value: Any) -> None:
+        self._desk.tell(self._client, event, value)
 
 
 def handles(
@@ -96,6 +117,24 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
     def left(self, client: Client) -> None:
         """Let go of what a client held that is gone; its rooms are left already."""
 
+    def recovered(self, client: Client, memo: str) -> None:
+        """Take up again a client that is back, perhaps from another node; it is in its rooms. `joined` isn't called.
+
+        `memo` is what the namespace kept with its session.
+        """
+
+    def memo(self, client: Client) -> str:
+        """Return what to keep with a client's session beside its rooms; asked for whenever these change."""
+        return ""
+
+    def away(self, client: Client) -> None:
+        """Let go of a client whose connection ended and that may come back, here or elsewhere."""
+        self.left(client)
+
+    def moved(self, client: Client) -> None:
+        """Let go of a client that is on another connection already, and say nothing of it."""
+        self.left(client)
+
     @handles(AuthRefresh)
     def auth_refresh(self, client: Client, command: AuthRefresh) -> AuthRefreshed:
         principal = self.desk.refresh(client, command.token)
@@ -108,11 +147,16 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         client = self.desk.clients.get(sid, self.namespace)
         if client is None:
             return
+        client.busy = True
+        if client.session is not None:
+            reply = _Marked(reply, client, self.desk)
         try:
             if not self.desk.clients.spend(client):
                 raise RateLimited("Too many commands; wait a moment")
             message, attribute, answer = self._command(event)
             value = getattr(self, attribute)(client, self._read(client, event, message, args))
+            # A worker that is killed right after the answer must not have known it alone.
+            self.desk.settle(client)
             self._answer(reply, answer, value)
         except RealtimeError as error:
             self._refuse(reply, event, error)
@@ -121,7 +165,9 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
             if self.desk.clients.get(sid, self.namespace) is client:
                 self._refuse(reply, event, _internal(event))
         finally:
-            self.desk.answered(sid, self.namespace)
+            client.busy = False
+            if self.desk.clients.get(sid, self.namespace) is client:
+                self.desk.answered(sid, self.namespace)
 
     def busy(self, reply: Reply, event: str) -> None:
         """Answer a command that the full inbox didn't take."""

@@ -5,7 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from auth.policy import scope_of
 from auth.principal import Principal
+from fanout.recovery import Missed
+from fanout.sessions import Session
 
 # A client is told a minute before its token ends.
 WARNING_SECONDS = 60.0
@@ -13,7 +16,11 @@ WARNING_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Client:
-    """A sid in one namespace. `principal` changes only by `auth_refresh`, and then neither user nor tenant."""
+    """A sid in one namespace. `principal` changes only by `auth_refresh`, and then neither user nor tenant.
+
+    One that recovers has a `session`; while it connects, `missed` is what it has yet to be sent, and `resync` why it
+    could not go on. `busy` is set while a command is at work.
+    """
 
     sid: str
     connection: str
@@ -22,6 +29,22 @@ class Client:
     warned: bool = False
     # When `due` looks at it next; an entry of the heap with another time is a leftover.
     watched: float | None = None
+    session: Session | None = None
+    missed: Missed | None = None
+    recovered: bool = False
+    memo: str = ""
+    resync: str = ""
+    busy: bool = False
+
+    def kept(self, memo: str) -> dict[str, str]:
+        """Return what is kept of it with its session."""
+        principal = self.principal
+        return {
+            "user": principal.user_id,
+            "anonymous": "1" if principal.anonymous else "0",
+            "scope": scope_of(principal.permissions, principal.admin),
+            "memo": memo,
+        }
 
 
 class Bucket:

@@ -22,8 +22,24 @@ class WorkspacesNamespace(Namespace):
         super().__init__(NAMESPACE)
         self._workspaces = workspaces
 
+    def recovered(self, client: Client, memo: str) -> None:
+        self._workspaces.back(client.principal, memo)
+
+    def memo(self, client: Client) -> str:
+        return self._workspaces.memo(client.sid)
+
     def left(self, client: Client) -> None:
         self._workspaces.gone(client.sid)
+
+    def away(self, client: Client) -> None:
+        self._workspaces.away(client.sid)
+
+    def moved(self, client: Client) -> None:
+        self._workspaces.moved(client.sid)
+
+    def instead(self, client: Client, room: str, arguments: str) -> tuple[str, int]:
+        """Return the arguments that tell a workspace as it is, and the log's number that this is as of."""
+        return self._workspaces.as_it_is(client.principal, room, arguments)
 
     @handles(JoinWorkspace)
     def join_workspace(self, client: Client, command: JoinWorkspace) -> WorkspaceJoined:

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from protocol.errors import RealtimeError
 from protocol.ids import Id
+from protocol.wire_json import dumps, loads
 
 # As JSON text. An event is at most 1 MB, and a whole answer must fit into one: `ai_response`, or what a resume tells.
 MAX_ANSWER_BYTES = 900_000
@@ -135,6 +136,21 @@ class AiStreamChunk(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     chunk: str
     index: int
     timestamp: str
+
+
+def merged_packets(older: str, newer: str) -> str | None:
+    """Return one Socket.IO packet's text for two consecutive `ai_stream_chunk`s of one stream.
+
+    The text is whole; index, time and what else follows the payload (an offset) are the newer one's. None where the two
+    are not what they should be.
+    """
+    place = older.find("[")
+    if place < 0 or newer[:place] != older[:place]:
+        return None
+    (name, first, *_), (_, second, *rest) = loads(older[place:]), loads(newer[place:])
+    if name != "ai_stream_chunk":
+        return None
+    return older[:place] + dumps([name, {**second, "chunk": first["chunk"] + second["chunk"]}, *rest])
 
 
 class AiStreamEnd(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

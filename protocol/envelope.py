@@ -38,8 +38,15 @@ class Offset(NamedTuple):
         return f"{self.epoch}-{self.number}"
 
 
+# Before the first event of a log, whichever epoch that begins.
+ORIGIN = Offset("0", 0)
+
+
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """Who gets the event: everyone in any of `rooms`, once, but `except_sid`; `key` is what the policy goes by."""
+    """Who gets the event: everyone in any of `rooms`, once, but `except_sid`.
+
+    `key` is what the policy goes by: whose latest is kept, whose are merged, or which event tells of those dropped.
+    """
 
     rooms: tuple[str, ...]
     policy: Policy = Policy.CLOSE
@@ -52,12 +59,14 @@ class Event:
     """One event to publish.
 
     `pieces` joined with the texts that the change returns are the JSON text of `[name, payload]`. A volatile event has
-    no number and is in no log, but keeps its place between those that have.
+    no number and is in no log, but keeps its place between those that have. A volatile one that `stands_in` tells its
+    clients of the next event of the same publish in another form; a recovering one then has that too.
     """
 
     header: Header
     pieces: tuple[str, ...]
     volatile: bool = False
+    stands_in: bool = False
 
     @property
     def size(self) -> int:
@@ -96,13 +105,15 @@ class Published:
 class Announcement(NamedTuple):
     """A received envelope. `arguments` is JSON text, not decoded.
 
-    `offset` is None for a volatile event; `after` is then the number up to which the node had heard before it.
+    `offset` is None for a volatile event; `after` is then the number up to which the node had heard before it. `mark`
+    is the offset that a recovering client is told with it: its own, or where the node stands.
     """
 
     offset: Offset | None
     header: Header
     arguments: str
     after: int = 0
+    mark: str = ""
 
 
 _header = msgspec.json.Decoder(Header)
@@ -123,7 +134,12 @@ def decode(message: bytes) -> Announcement:
     if not newline or not arguments.startswith(b"["):
         raise ValueError("Not an envelope")
     try:
-        return Announcement(parse_offset(position.decode()), _header.decode(header), arguments.decode())
+        text = position.decode()
+        if text.startswith("-"):
+            # A volatile event may be told in place of the numbered one that follows it.
+            mark = "" if text == "-" else str(parse_offset(text[1:]))
+            return Announcement(None, _header.decode(header), arguments.decode(), 0, mark)
+        return Announcement(parse_offset(text), _header.decode(header), arguments.decode(), 0, text)
     except msgspec.DecodeError as error:
         raise ValueError(f"Not an envelope: {error}") from None
 

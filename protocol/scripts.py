@@ -11,9 +11,13 @@ Arg = str | bytes | int | float
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Lua text and the SHA1 by which Redis knows it."""
+    """Lua text and the SHA1 by which Redis knows it.
+
+    What a `durable` one wrote must survive a failover where PUBLISH_WAIT_REPLICAS asks for that.
+    """
 
     text: str
+    durable: bool = False
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw
 from ai_backends.base import Backend, Message, Question
 from auth.principal import Principal
 from fanout.publisher import Publisher
-from fanout.rooms import ai_room
+from fanout.rooms import ai_request_of, ai_room
 from protocol.ai import (
     AiAccepted,
     AiError,
@@ -173,6 +173,14 @@ class Ai:
     def joined(self, principal: Principal, sid: str) -> None:
         """Hear of a new client: its tenant's requests are watched over here from now on."""
         self._watch.came(principal.tenant, sid)
+
+    def recovered(self, principal: Principal, sid: str) -> None:
+        """Hear of a client that is back in its rooms: it follows the same requests, and asks for what it missed."""
+        self._watch.came(principal.tenant, sid)
+        for room in self._rooms.get_rooms(sid, NAMESPACE):
+            request_id = ai_request_of(room)
+            if request_id is not None:
+                self._watch.follow(sid, RequestKey(principal.tenant, principal.user_id, request_id))
 
     def left(self, principal: Principal, sid: str) -> None:
         """Hear that a client is gone."""

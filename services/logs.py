@@ -32,6 +32,8 @@ from stores.log_query import LogQuery
 from stores.logs import PURGE_SLICE, LogStore
 
 NAMESPACE = "/logs"
+# What a slow client is told that has missed some.
+DROPPED = "logs_dropped"
 
 
 class Logs:
@@ -94,6 +96,7 @@ class Logs:
                     Header(
                         feed_audience(tenant, draft.log.flow_id, draft.log.run_id, draft.log.log_level),
                         Policy.DROP_OLDEST,
+                        DROPPED,
                     ),
                     draft.pieces,
                 )

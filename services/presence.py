@@ -6,7 +6,8 @@ What Redis holds of them is a lease, so that another node can say `user_left` fo
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from stores.presence import PresenceStore
 NAMESPACE = "/workspaces"
 # Users of dead nodes that one tick says goodbye for, of a tenant: some 0.3 ms each, shared with the other nodes.
 SWEEP = 200
+# How long a client that recovers may be away before the others are told that it left.
+AWAY_SECONDS = 10.0
 
 _log = logging.getLogger("mintflow.presence")
 
@@ -61,6 +64,8 @@ class Presence:
         self._by_tenant: dict[str, dict[tuple[str, str], Member]] = {}
         self._by_sid: dict[str, dict[str, Member]] = {}
         self._refresh_at = self._sweep_at = clock()
+        # When a client that is away has left, in order: (when, tenant, workspace id, sid).
+        self._away: deque[tuple[float, str, str, str]] = deque()
 
     def find(self, sid: str, workspace_id: str) -> Member | None:
         """Return a client of this node in a workspace."""
@@ -98,17 +103,57 @@ class Presence:
 
     def gone(self, sid: str) -> None:
         """Take leave of a client that disconnected. Raises Unavailable; its leases end by themselves then."""
+        for member in self._forget(sid):
+            self._say_goodbye(member.tenant, *member.place)
+
+    def users(self, sid: str) -> dict[str, User]:
+        """Return who a client is, by workspace."""
+        return {workspace_id: member.user for workspace_id, member in self._by_sid.get(sid, {}).items()}
+
+    def away(self, sid: str) -> None:
+        """Hear that a client's connection ended and that it may come back: it has left unless it does in 10 s.
+
+        Raises Unavailable; its leases end by themselves then.
+        """
+        members = self._forget(sid)
+        due = self._clock() + AWAY_SECONDS
+        for member in members:
+            self._away.append((due, member.tenant, *member.place))
+        if members:
+            self._store.refresh(members[0].tenant, [member.place for member in members], AWAY_SECONDS)
+
+    def moved(self, sid: str) -> None:
+        """Forget a client that is on another connection now, and say nothing."""
+        self._forget(sid)
+
+    def back(self, tenant: str, users: Mapping[str, User]) -> None:
+        """Take up a client again as who it was, by workspace; those who were told that it left are told that it's here.
+
+        Where Redis is silent, the next tick does it.
+        """
+        members = [Member(tenant, workspace_id, user) for workspace_id, user in users.items()]
+        for member in members:
+            self._keep(member)
+        try:
+            self._refresh_some(tenant, {member.place: member for member in members})
+        except Unavailable:
+            self._refresh_at = self._clock()
+
+    def _forget(self, sid: str) -> list[Member]:
         members = list(self._by_sid.get(sid, {}).values())
         for member in members:
             member.leaving = True
             self._drop(member)
-        for member in members:
-            self._say_goodbye(member.tenant, *member.place)
+        return members
 
     def tick(self) -> None:
         """Refresh the leases of this node's members, and say goodbye for those of others whose leases ran out."""
         now, lease = self._clock(), self._store.lease_seconds
         try:
+            while self._away and self._away[0][0] <= now:
+                _, tenant, workspace_id, sid = self._away[0]
+                self._say_goodbye(tenant, workspace_id, sid, only_expired=True)
+                self._away.popleft()
             if now >= self._refresh_at:
                 self._refresh()
                 self._refresh_at = now + lease * 0.4
@@ -122,12 +167,15 @@ class Presence:
 
     def _refresh(self) -> None:
         for tenant, members in list(self._by_tenant.items()):
-            for place in self._store.refresh(tenant, list(members)):
-                # Taken for dead while this node was too slow, or Redis has lost everything: here again.
-                member = members.get(place)
-                if member is not None and not member.leaving:
-                    with suppress(TooLarge):
-                        self._announce(member)
+            self._refresh_some(tenant, members)
+
+    def _refresh_some(self, tenant: str, members: Mapping[tuple[str, str], Member]) -> None:
+        for place in self._store.refresh(tenant, list(members)):
+            # Taken for dead while this node was too slow, or Redis has lost everything: here again.
+            member = members.get(place)
+            if member is not None and not member.leaving:
+                with suppress(TooLarge):
+                    self._announce(member)
 
     def _sweep(self) -> None:
         for tenant in list(self._by_tenant):

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw
 
 from auth.principal import Principal
 from fanout.publisher import Publisher, Repeat
-from fanout.rooms import workspace_audience, workspace_room
+from fanout.rooms import workspace_audience, workspace_of, workspace_room
 from protocol.envelope import Event, Header, Policy, Published, event_pieces
 from protocol.errors import Conflict, NotFound, RealtimeError
 from protocol.ids import check_id
@@ -40,6 +40,7 @@ from stores.workspaces import WorkspaceState, WorkspaceStore
 
 # How often a patch without a base version is made anew because others were faster.
 PATCH_TRIES = 50
+_users = msgspec.json.Decoder(dict[str, User])
 
 
 class Busy(Conflict):
@@ -209,6 +210,35 @@ class Workspaces:
         """Take leave of a client that disconnected. Raises Unavailable; it leaves with its lease then."""
         self._presence.gone(sid)
 
+    # Clients that recover
+
+    def memo(self, sid: str) -> str:
+        """Return who a client is in its workspaces, for `back`."""
+        return dumps(self._presence.users(sid))
+
+    def away(self, sid: str) -> None:
+        """Hear that a client's connection ended and that it may come back. Raises Unavailable."""
+        self._presence.away(sid)
+
+    def moved(self, sid: str) -> None:
+        """Forget a client that is on another connection now, and say nothing."""
+        self._presence.moved(sid)
+
+    def back(self, principal: Principal, memo: str) -> None:
+        """Take up again a client that was let go of with this `memo`."""
+        self._presence.back(principal.tenant, _users.decode(memo))
+
+    def as_it_is(self, principal: Principal, room: str, arguments: str) -> tuple[str, int]:
+        """Return the arguments of one `workspace_updated` with the state as it is, and the log's number it is as of.
+
+        `arguments` are those of the last update that a client in `room` has missed. Raises Unavailable.
+        """
+        workspace_id = workspace_of(room)
+        found = self._store.read(principal.tenant, workspace_id, self._head_key(principal.tenant))
+        pieces = updated_pieces(workspace_id, loads(arguments)[1]["updatedBy"], content="state")
+        inserts = (found.state, str(found.version), found.updated_at or "")
+        return "".join(text for pair in zip(pieces, (*inserts, ""), strict=True) for text in pair), found.head
+
     @property
     def _rooms(self) -> Feeds:
         if self._feeds is None:
@@ -292,6 +322,7 @@ def _events(tenant: str, workspace_id: str, by: str) -> list[Event]:
             Header((workspace_room(tenant, workspace_id, deltas=False),), Policy.LATEST_ONLY, workspace_id),
             updated_pieces(workspace_id, by, content="state"),
             volatile=True,
+            stands_in=True,
         ),
         Event(
             Header((workspace_room(tenant, workspace_id, deltas=True),)),

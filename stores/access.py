@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from protocol import wire_json
 from protocol.scripts import Keys, Runner, Script
 
 _SPEND = Script.beside(__file__, "access_spend.lua")
-_REVOKE = Script.beside(__file__, "access_revoke.lua")
+_REVOKE = replace(Script.beside(__file__, "access_revoke.lua"), durable=True)
 # Keys of one MGET: 1,000 take Redis about half a millisecond, in which nobody else is served.
 _KEYS_A_READ = 1000
 

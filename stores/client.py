@@ -20,6 +20,9 @@ CONNECT_TIMEOUT = 0.7
 READ_TIMEOUT = 1.0
 # After a timeout, calls fail at once for this long: a hung Redis must not queue up a greenlet for each emit.
 BREAKER_SECONDS = 0.5
+# What a durable script and its replicas may take together, and how long Redis's answer to WAIT may be under way.
+CONFIRM_SECONDS = 1.1
+WAIT_SLACK = 0.1
 MAX_CONNECTIONS = 256
 # What Redis answers while it can't serve; nothing was written then, since a script is refused before it begins.
 _REFUSES = re.compile(r"\b(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|NOAUTH|WRONGPASS)\b")
@@ -50,12 +53,7 @@ def connect(url: str) -> "redis.Redis":
 
 def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
     parts = urlsplit(url)
-    hosts = []
-    for host_port in parts.netloc.rpartition("@")[2].split(","):
-        host, colon, port = host_port.rpartition(":")
-        if not colon or not port.isdigit():
-            raise ValueError("Expected redis+sentinel://[user:password@]host:port,host:port/db/service")
-        hosts.append((host, int(port)))
+    hosts = hosts_of(url, "redis+sentinel://[user:password@]host:port,host:port/db/service")
     path = parts.path.strip("/").split("/")
     if len(path) != 2 or not path[0].isdigit() or not path[1]:
         raise ValueError("Expected redis+sentinel://…/db/service, with the database's number and the service's name")
@@ -72,32 +70,91 @@ def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
     return master
 
 
-class RedisClient:
-    """Runs commands and scripts; every failure to get an answer is `Unavailable`, within 2 s."""
+def hosts_of(url: str, form: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports that a URL lists by commas; `form` is how it should look. Raises ValueError."""
+    hosts = []
+    for host_port in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        host, colon, port = host_port.rpartition(":")
+        if not colon or not host or not re.fullmatch("[0-9]{1,5}", port):
+            raise ValueError(f"Expected {form}")
+        hosts.append((host.strip("[]"), int(port)))
+    return hosts
 
-    def __init__(self, client: "redis.Redis", clock: Callable[[], float] = time.monotonic) -> None:
+
+class RedisClient:
+    """Runs commands and scripts; every failure to get an answer is `Unavailable`, within 2 s.
+
+    A durable script's answer is given once `wait_replicas` replicas have what it wrote.
+    """
+
+    def __init__(
+        self, client: "redis.Redis", wait_replicas: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._redis = client
-        self._execute: Callable[..., Any] = client.execute_command
+        self._wait_replicas = wait_replicas
         self._clock = clock
         self._closed_until = 0.0
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
-        """Run `script` by its SHA1, sending the text once where the server doesn't know it."""
-        with self._answered():
-            try:
-                return self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                return self._execute("EVAL", script.text, len(keys), *keys, *args)
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, asking: bool = False) -> Any:
+        """Run `script` by its SHA1, sending the text once where the server doesn't know it.
 
-    def command(self, *args: Arg) -> Any:
+        `asking`: the keys' slot is on its way to this server of a cluster, and another one sent us here.
+        """
+        began = self._clock()
+        with self._answered(), self._connection(asking) as execute:
+            try:
+                reply = execute("EVALSHA", script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                reply = execute("EVAL", script.text, len(keys), *keys, *args)
+            if script.durable and self._wait_replicas:
+                left = max(WAIT_SLACK, CONFIRM_SECONDS - WAIT_SLACK - (self._clock() - began))
+                confirmed = execute("WAIT", self._wait_replicas, round(left * 1000), timeout=left + WAIT_SLACK)
+                if confirmed < self._wait_replicas:
+                    raise Unavailable("Too few replicas confirmed it; whether it survives a failover is unknown")
+            return reply
+
+    def command(self, *args: Arg, asking: bool = False) -> Any:
         """Send one command and return its reply."""
-        with self._answered():
-            return self._execute(*args)
+        with self._answered(), self._connection(asking) as execute:
+            return execute(*args)
 
     def close(self) -> None:
         """Close every connection of the pool."""
         self._redis.close()
         self._redis.connection_pool.disconnect()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses; the others end with what they are used for."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    @contextmanager
+    def _connection(self, asking: bool) -> Iterator[Callable[..., Any]]:
+        """Give what sends a command and returns its reply, on one connection.
+
+        redis-py's own way would, by Sentinel, put a connection back whose caller was killed before the answer came.
+        """
+        pool = self._redis.connection_pool
+        connection: Any = pool.get_connection()
+
+        def execute(*args: Arg, **reading: float) -> Any:
+            if asking:
+                # It holds for the next command alone; WAIT, which has no key, ignores it.
+                connection.send_command("ASKING")
+                connection.read_response()
+            connection.send_command(*args)
+            reply = connection.read_response(**reading)
+            callback = self._redis.response_callbacks.get(args[0])  # type: ignore[no-untyped-call]
+            return callback(reply) if callback else reply
+
+        try:
+            yield execute
+        except BaseException as error:
+            # An error is a whole reply; anything else may leave one half read, which the next would take for its own.
+            if not isinstance(error, (ResponseError, Unavailable)):
+                connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     @contextmanager
     def _answered(self) -> Iterator[None]:

@@ -46,12 +46,17 @@ class PresenceStore:
         """Return the change of one `user_left`: it answers with the user's JSON text, or refuses with `not_found`."""
         return Change(_leave, self._places(tenant, workspace_id), [[workspace_id, sid, int(only_expired)]])
 
-    def refresh(self, tenant: str, members: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Refresh the leases of (workspace id, sid); return those that are gone. Raises Unavailable."""
-        missing = []
+    def refresh(
+        self, tenant: str, members: Sequence[tuple[str, str]], seconds: float | None = None
+    ) -> list[tuple[str, str]]:
+        """Refresh the leases of (workspace id, sid), or give them `seconds`; return those that are gone.
+
+        Raises Unavailable.
+        """
+        missing, lease_ms = [], self._lease_ms if seconds is None else round(seconds * 1000)
         for first in range(0, len(members), SLICE):
             some = members[first : first + SLICE]
-            args: list[Arg] = [self._lease_ms, LIFE_MS, self._state_life_ms]
+            args: list[Arg] = [lease_ms, LIFE_MS, self._state_life_ms]
             args += [users_key(self._keys, tenant, ""), state_key(self._keys, tenant, "")]
             for member in some:
                 args += member

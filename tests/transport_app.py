@@ -14,14 +14,10 @@ from typing import Any  # noqa: E402
 
 import socketio  # noqa: E402
 
-from transport.engine import EngineServer, make_node_tag  # noqa: E402
+from transport.engine import make_node_tag  # noqa: E402
 from transport.options import TransportOptions  # noqa: E402
 from transport.single import serve  # noqa: E402
-
-
-class Sockets(socketio.Server):
-    def _engineio_server_class(self) -> type[EngineServer]:
-        return EngineServer
+from transport.sockets import SocketServer  # noqa: E402
 
 
 class Application:
@@ -30,7 +26,7 @@ class Application:
         if stock:
             self.sio = socketio.Server(async_mode="gevent", cors_allowed_origins="*")
         else:
-            self.sio = Sockets(cors_allowed_origins="*", node_tag=self.tag, connect_timeout=0)
+            self.sio = SocketServer(cors_allowed_origins="*", node_tag=self.tag, connect_timeout=0)
             self.transport = TransportOptions("/socket.io", "*", affinity_dir, self.tag, self.sio.eio)
         self.sockets = socketio.WSGIApp(self.sio, self.plain)
         self.sio.on("echo", self.echo)

@@ -18,14 +18,21 @@ class NotNow(Exception):
 class Gate(Protocol):
     """Decides who may connect to a namespace, and hears who did."""
 
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> None:
-        """Return, or raise Refusal or NotNow. May block."""
+    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str | None:
+        """Return the sid to go on with, None for the given one; or raise Refusal or NotNow. May block."""
+        ...
+
+    def prepare(self, sid: str, namespace: str) -> dict[str, Any]:
+        """Return what CONNECT says beside the sid; it is sent before anything else runs. May block before that."""
         ...
 
     def joined(self, sid: str, namespace: str) -> None:
         """Hear that CONNECT was sent: the time to enter rooms."""
         ...
 
-    def left(self, sid: str, namespace: str) -> None:
-        """Hear that an admitted sid is gone, or was refused by its namespace after all."""
+    def left(self, sid: str, namespace: str, connection: str | None = None, *, for_good: bool = False) -> None:
+        """Hear that an admitted sid is gone, or was refused by its namespace after all.
+
+        `connection` is its eio_sid: the sid may be another's by now. `for_good`: a DISCONNECT packet was sent or came.
+        """
         ...

@@ -20,8 +20,9 @@ class Answer(NamedTuple):
     sent: Callable[[bool], object] | None = None
 
 
-def _refusal(status: str, code: int, message: str) -> Answer:
-    return Answer(status, json.dumps({"code": code, "message": message}, separators=(",", ":")).encode(), (JSON,))
+def _refusal(status: str, code: int, message: str, *headers: tuple[str, str]) -> Answer:
+    body = json.dumps({"code": code, "message": message}, separators=(",", ":")).encode()
+    return Answer(status, body, (JSON, *headers))
 
 
 TRANSPORT_UNKNOWN = _refusal("400 Bad Request", 0, "Transport unknown")
@@ -30,6 +31,8 @@ BAD_METHOD = _refusal("400 Bad Request", 2, "Bad handshake method")
 BAD_REQUEST = _refusal("400 Bad Request", 3, "Bad request")
 FORBIDDEN = _refusal("403 Forbidden", 4, "Forbidden")
 UNSUPPORTED_VERSION = _refusal("400 Bad Request", 5, "Unsupported protocol version")
+# RFC 6455, section 4.4.
+UPGRADE_REQUIRED = _refusal("426 Upgrade Required", 3, "Bad request", ("Sec-WebSocket-Version", "13"))
 TOO_LARGE = _refusal("413 Content Too Large", 3, "Payload too large")
 # Clients of every language come back by themselves after a 503: a full or draining node is never a final refusal.
 UNAVAILABLE = Answer("503 Service Unavailable", b'{"message":"Service unavailable"}', (JSON, ("Retry-After", "1")))

@@ -1,33 +1,49 @@
 """The Engine.IO server: who may start a session, who may go on with one, and how each request is answered.
 
-Overrides private methods of python-engineio 4.15.1 (`_handle_connect`, `_trigger_event`, `_cors_headers`).
+Overrides private methods of python-engineio 4.15.1 (`docs/contracts.md`).
 """
 
+import json
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import engineio
-from engineio import packet
 
-from transport import answers
+from transport import answers, frames
 from transport.affinity import SID_PATTERN as SID_PATTERN
 from transport.answers import Answer, Body
-from transport.engine_socket import EngineSocket
+from transport.crew import Crew
+from transport.environ import ReducedEnviron
+from transport.opening import switching
+from transport.outgoing import Outgoing
 from transport.packets import MalformedPacket as MalformedPacket
-from transport.requests import Environ, engine_request, is_websocket_handshake, requested_headers
+from transport.poller import Poller
+from transport.polling import Polling
+from transport.requests import Environ, asks_for_upgrade, engine_request, is_websocket_handshake, requested_headers
+from transport.session import Session
+from transport.upgrade import Upgrade
+from transport.websocket import WebSocket
+from transport.wheel import Wheel
 
 
-def make_node_tag() -> str:
-    """Return a new tag for this process: 8 lowercase hexadecimal digits. Call it after the fork."""
-    return secrets.token_hex(4)
+def make_node_tag(host: int | None = None) -> str:
+    """Return a new tag for this process: 8 lowercase hexadecimal digits. Call it after the fork.
+
+    With a host's number, 0 to 255, the first two are that, so that what stands before several hosts can route by it.
+    """
+    return secrets.token_hex(4) if host is None else f"{host:02x}{secrets.token_hex(3)}"
 
 
 class EngineServer(engineio.Server):  # type: ignore[misc]
     """engineio.Server with the faults of its connection handling mended; the message callback sees text as text."""
 
-    sockets: dict[str, EngineSocket]
-    start_service_task: bool
+    sockets: dict[str, Session]
+    merge: Callable[[str, str], str | None] | None = None
+    """Makes one packet's text of two of a stream, for the policy `merge`."""
+    tell_dropped: Callable[[str, Counter[str]], None] = staticmethod(lambda sid, dropped: None)
+    """Called with a session that takes more by now, and what it has missed, counted by key."""
 
     def __init__(
         self,
@@ -35,15 +51,22 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         node_tag: str | None = None,
         connect_timeout: float = 10.0,
         max_connections: int = 20_000,
+        outbox_bytes: int = 1_048_576,
         accepting: Callable[[], bool] = lambda: True,
         cors_methods: str = "GET,POST,PUT,DELETE",
         **options: Any,
     ) -> None:
-        """Take engineio.Server's `options` too. `connect_timeout` in seconds, 0: off; `cors_methods` by commas."""
+        """Take engineio.Server's `options` too. `connect_timeout` in seconds, 0: off; `cors_methods` by commas.
+
+        `outbox_bytes`: what may wait for one client. `accepting` says whether new sessions may start; it may block.
+        """
         if options.get("cookie") is not None:
             raise ValueError("Session cookies are not supported: the session id is in the query.")
         options.setdefault("async_mode", "gevent")
-        super().__init__(**options)
+        super().__init__(**options, monitor_clients=False)
+        self.poller, self.wheel, self.crew = Poller(), Wheel(), Crew()
+        self.outbox_bytes = outbox_bytes
+        self.draining = False
         self.node_tag = make_node_tag() if node_tag is None else node_tag
         self.connect_timeout = connect_timeout
         self.max_connections = max_connections
@@ -67,16 +90,32 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         if session is not None:
             session.expect_join()
 
-    def close_transport(self, eio_sid: str, reason: str | None = None) -> None:
+    def close_transport(self, eio_sid: str, reason: str | None = None, *, going_away: bool = False) -> None:
         """End a session and its TCP connection, and run its disconnect handlers. Clients come back by themselves."""
         session = self.sockets.get(eio_sid)
         if session is not None:
-            session.close(reason=reason)
+            session.close(reason, frames.GOING_AWAY if going_away else frames.NORMAL)
 
     def disconnect(self, sid: str | None = None) -> None:
         """End one session, or all."""
         for eio_sid in [sid] if sid is not None else list(self.sockets):
             self.close_transport(eio_sid)
+
+    def send(self, sid: str, data: Any) -> None:
+        """Send a message, a text or bytes, to one session; one that is gone gets nothing."""
+        session = self.sockets.get(sid)
+        if session is not None:
+            session.post(Outgoing("4" + data) if isinstance(data, str) else Outgoing("", (bytes(data),)))
+
+    def send_packet(self, sid: str, pkt: Any) -> None:
+        """Send a message that was made as the library's packet."""
+        self.send(sid, pkt.data)
+
+    def close(self) -> None:
+        """Let go of what this server holds of the process, once its sessions have ended."""
+        self.wheel.close()
+        self.poller.close()
+        self.crew.close()
 
     def refusal(self, environ: Environ) -> Answer | None:
         """Return the answer to a request that can't be served as it stands; before any 101, and without reading."""
@@ -96,19 +135,24 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         if request.version != "4":
             return answers.UNSUPPORTED_VERSION
         if request.transport == "websocket" and not is_websocket_handshake(environ):
-            return answers.BAD_REQUEST
-        if len(self.sockets) >= self.max_connections or not self.accepting():
+            return _not_a_handshake(environ)
+        if self.draining or len(self.sockets) >= self.max_connections or not self.accepting():
             return answers.UNAVAILABLE
         return None
 
     def _session_refusal(self, environ: Environ, sid: str, transport: str | None) -> Answer | None:
         session = self.sockets.get(sid)
-        if session is None or session.closing or not session.check_ping_timeout():
-            return answers.SESSION_UNKNOWN
+        if session is None or session.closing:
+            fetches = session is not None and session.last_words and transport == "polling"
+            return None if fetches and environ["REQUEST_METHOD"] == "GET" else answers.SESSION_UNKNOWN
+        if session.polling is None:
+            return answers.BAD_REQUEST
         if transport == "polling":
-            return None if session.connected and not session.upgraded else answers.BAD_REQUEST
-        may_upgrade = session.connected and self.allow_upgrades and not session.upgrading and not session.upgraded
-        return None if may_upgrade and is_websocket_handshake(environ) else answers.BAD_REQUEST
+            return None
+        may_upgrade = self.allow_upgrades and not session.upgrading
+        if not is_websocket_handshake(environ):
+            return _not_a_handshake(environ)
+        return None if may_upgrade else answers.BAD_REQUEST
 
     def handle_request(self, environ: Environ, start_response: Callable[..., Any]) -> Any:
         """Answer one request, as a WSGI application."""
@@ -118,54 +162,57 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         if refused is not None:
             return self._respond(environ, start_response, refused)
         request = engine_request(environ)
-        is_websocket = request.transport == "websocket"
-        if is_websocket and environ.get("wsgi.websocket") is None:
-            # The handler refused to open it a moment ago, and now it might: the client may try again.
+        if request.transport == "websocket":
+            # Those that may be opened never come here, but where the answer changed in between.
             return self._respond(environ, start_response, answers.UNAVAILABLE)
-        if request.sid is None:
-            return self._handle_connect(environ, start_response, request.transport or "")
-        session = self.sockets[request.sid]
-        if is_websocket:
-            return session.handle_get_request(environ, start_response)
-        answer = session.answer_poll(environ) if request.method == "GET" else session.answer_post(environ)
+        polling = (self._start_polling(environ) if request.sid is None else self.sockets[request.sid]).polling
+        if polling is None:
+            return self._respond(environ, start_response, answers.FORBIDDEN)
+        answer = polling.answer_poll(environ) if request.method == "GET" else polling.answer_post(environ)
         return self._respond(environ, start_response, answer)
 
-    def _handle_connect(
-        self, environ: Environ, start_response: Callable[..., Any], transport: str, jsonp_index: int | None = None
-    ) -> Any:
-        if self.start_service_task:
-            self.start_service_task = False
-            self.service_task_handle = self.start_background_task(self._service_task)
-        sid = self.generate_id()
-        session = self.sockets[sid] = EngineSocket(self, sid)
+    def open_websocket(self, environ: Environ, sock: Any, read: bytes) -> None:
+        """Open a WebSocket that `refusal` allows: that of a new session, or one that a session may upgrade to.
+
+        `sock` is the kernel's own, non-blocking, and ours from now on; `read` came behind the request.
+        """
+        greeting = switching(environ["HTTP_SEC_WEBSOCKET_KEY"])
+        sid = engine_request(environ).sid
+        session = self.sockets.get(sid) if sid is not None else None
+        if session is not None:
+            upgrade = Upgrade(session)
+            link = WebSocket(sock, upgrade, self.poller, self.wheel, self.max_http_buffer_size)
+            link.greet(greeting)
+            upgrade.begin(link, read)
+            return
+        session = Session(self, self.generate_id())
+        link = session.link = WebSocket(sock, session, self.poller, self.wheel, self.max_http_buffer_size)
+        link.greet(greeting + self._begin(session, environ, []).frame)
+        link.start(read)
+
+    def _start_polling(self, environ: Environ) -> Session:
+        upgrades = ["websocket"] if self.allow_upgrades and "websocket" in self.transports else []
+        session = Session(self, self.generate_id())
+        session.polling = Polling(session)
+        session.post(self._begin(session, environ, upgrades))
+        return session
+
+    def _begin(self, session: Session, environ: Environ, upgrades: list[str]) -> Outgoing:
+        self.sockets[session.sid] = session
+        try:
+            self.handlers["connect"](session.sid, ReducedEnviron(environ))
+        except BaseException:
+            session.discard()
+            raise
+        session.begin()
         handshake = {
-            "sid": sid,
-            "upgrades": self._upgrades(sid, transport),
+            "sid": session.sid,
+            "upgrades": upgrades,
             "pingTimeout": round(self.ping_timeout * 1000),
-            "pingInterval": round((self.ping_interval + self.ping_interval_grace_period) * 1000),
+            "pingInterval": round(self.ping_interval * 1000),
             "maxPayload": self.max_http_buffer_size,
         }
-        session.send(packet.Packet(packet.OPEN, handshake))
-        accepted = False
-        try:
-            accepted = self._trigger_event("connect", sid, environ, run_async=False) in (None, True)
-        finally:
-            if not accepted:
-                session.discard()
-        if not accepted:
-            return self._respond(environ, start_response, answers.FORBIDDEN)
-        session.schedule_ping()
-        session.expect_join()
-        if transport == "websocket":
-            return session.handle_get_request(environ, start_response)
-        session.connected = True
-        return self._respond(environ, start_response, session.answer_poll(environ))
-
-    def _trigger_event(self, event: str, *args: Any, **options: Any) -> Any:
-        # The stock one swallows what a message handler raises, so that a POST is answered 200 and lost.
-        if event != "message" or options.get("run_async"):
-            return super()._trigger_event(event, *args, **options)
-        return self.handlers["message"](*args)
+        return Outgoing("0" + json.dumps(handshake, separators=(",", ":")))
 
     def _is_origin_allowed(self, environ: Environ) -> bool:
         origin = environ.get("HTTP_ORIGIN")
@@ -208,3 +255,8 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
             headers.append(("Content-Length", str(len(body))))
         start_response(answer.status, headers)
         return [body] if answer.sent is None else Body(body, answer.sent)
+
+
+def _not_a_handshake(environ: Environ) -> Answer:
+    other_version = asks_for_upgrade(environ) and environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13"
+    return answers.UPGRADE_REQUIRED if other_version else answers.BAD_REQUEST

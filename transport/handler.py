@@ -1,6 +1,6 @@
-"""One HTTP connection: its heads are looked at before anything else, and a WebSocket is opened only where it may be.
+"""One HTTP connection in its greenlet: each head is looked at before anything else is done about it.
 
-Overrides private methods of gevent's pywsgi 26.9.0 and gevent-websocket 0.10.1.
+Overrides private methods of gevent's pywsgi 26.9.0.
 """
 
 import logging
@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gevent.pywsgi import Input, WSGIHandler, _InvalidClientInput  # type: ignore[attr-defined]
-from geventwebsocket.handler import WebSocketHandler
 
-from transport import affinity
+from transport.arrival import HEAD_TOO_LONG
 from transport.head import READER_KEY, HeadReader, HeadTooLong, HeadTooSlow
-from transport.requests import asks_for_upgrade, engine_request
+from transport.opening import asks_for_websocket, duplicate
+from transport.requests import asks_for_upgrade
 
 if TYPE_CHECKING:
     from transport.listener import Server
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 DISCARD_BYTES = 4_194_304  # of a body that nobody read, so that its sender reads our answer before a reset
 DISCARD_SECONDS = 2.0
-_HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class RequestBody(Input):
@@ -54,100 +53,65 @@ class RequestBody(Input):
         raise _InvalidClientInput("The body is too long to be read for nothing")
 
 
-class Handler(WebSocketHandler):  # type: ignore[misc]
-    """pywsgi's and geventwebsocket's handler over a `HeadReader`; `start` are bytes read from `sock` already."""
+class Handler(WSGIHandler):
+    """pywsgi's handler over a `HeadReader`; `start` are bytes read from `sock` already."""
 
     server: "Server"
-    rfile: HeadReader
+    rfile: HeadReader  # type: ignore[assignment]
     wsgi_input: RequestBody
     socket: Any
-    websocket: Any
-    _upgrade_refused = False
 
     def __init__(self, sock: Any, address: Any, server: "Server", start: bytes = b"") -> None:
-        super().__init__(sock, address, server, rfile=HeadReader(sock, start))
+        super().__init__(sock, address, server, rfile=HeadReader(sock, start))  # type: ignore[call-arg]
 
     def handle(self) -> None:
-        """Serve the connection's requests until it ends or is given to another worker."""
+        """Serve the connection's requests until it ends or leaves: to another worker, or as a WebSocket."""
         try:
             super().handle()
         except OSError as error:
             logger.debug("Connection of %s ended: %s", self.client_address, error)
 
     def handle_one_request(self) -> Any:
-        """Read one head, and answer its request or give the connection away; see pywsgi for what is returned."""
+        """Read one head, and answer its request or let the connection go; see pywsgi for what is returned."""
         try:
-            head = self.rfile.fill_head()
+            with self.server.idling(self.rfile):
+                head = self.rfile.fill_head()
         except HeadTooLong:
-            return "431", _HEAD_TOO_LONG
+            return "431", HEAD_TOO_LONG
         except HeadTooSlow:
             return None
-        if head is None or self._is_given_away(head):
+        if head is None or self._leaves(head):
             return None
+        self.server.served += 1
         return super().handle_one_request()
 
-    def _is_given_away(self, head: bytes) -> bool:
-        options = self.server.transport
-        if options.affinity_dir is None:
-            return False
-        tag = affinity.session_tag(head, options.is_socket_path)
-        if tag is None or tag == options.node_tag:
-            return False
-        try:
-            given = affinity.send(
-                options.affinity_dir, tag, self.socket.fileno(), self.client_address, self.rfile.pending()
-            )
-        except (affinity.WorkerBusy, OSError) as error:
-            # Closing is safe, answering is not: "session unknown" would end a session that lives.
-            logger.warning("A connection for worker %s was closed: %r", tag, error)
-            given = True
-        if given:
+    def _leaves(self, head: bytes) -> bool:
+        read = self.rfile.pending()
+        if self.server.give_away(self.socket, self.client_address, head, read):
             # pywsgi would read what the other worker must get, and shut the connection down.
             sock, self.socket = self.socket, None
             sock.close()
-        return given
+            return True
+        if not asks_for_websocket(head):
+            return False
+        kernel = duplicate(self.socket)
+        if not self.server.open(kernel, self.client_address, head, read[len(head) :]):
+            kernel.close()
+            return False
+        sock, self.socket = self.socket, None
+        sock.close()
+        return True
 
     def get_environ(self) -> Any:
         environ = super().get_environ()
         self.wsgi_input = RequestBody(self.rfile, self.wsgi_input)
-        # Also where an upgrade was asked for: one that is refused is an ordinary request.
         environ["wsgi.input"] = self.wsgi_input
         environ["wsgi.input_terminated"] = True
         environ[READER_KEY] = self.rfile
+        if asks_for_upgrade(environ) or self.server.transport.engine.draining:
+            # A refused one: what the client sends next may be frames.
+            self.close_connection = True
         return environ
-
-    def run_application(self) -> None:
-        """Open a WebSocket where the path, the origin and the session allow it; else answer an ordinary request."""
-        asked = asks_for_upgrade(self.environ)
-        self._upgrade_refused = asked and not self._may_upgrade()
-        if asked and not self._upgrade_refused:
-            self.rfile.timeout = None
-            super().run_application()
-        else:
-            WSGIHandler.run_application(self)
-
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if self._upgrade_refused:
-            headers = [*headers, ("Connection", "close")]
-        return super().start_response(status, headers, exc_info)
-
-    def _may_upgrade(self) -> bool:
-        options = self.server.transport
-        return (
-            options.is_socket_path(self.environ["PATH_INFO"])
-            and engine_request(self.environ).transport == "websocket"
-            and options.engine.refusal(self.environ) is None
-        )
-
-    def run_websocket(self) -> None:
-        """Run the application on an open WebSocket, whose table of clients by address we don't keep."""
-        try:
-            list(self.application(self.environ, lambda status, headers, exc_info=None: []))
-        finally:
-            if not self.websocket.closed:
-                self.websocket.close()
-            self.environ["wsgi.websocket"] = None
-            self.websocket = None
 
     def log_request(self) -> None:
         """Log nothing: the access log is nginx's."""

@@ -5,7 +5,9 @@ request lines and pipelining.
 """
 
 import re
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -53,6 +55,11 @@ class HeadReader:
 
     def close(self) -> None:
         self._closed = True
+
+    def give_up(self) -> None:
+        """Let who waits for the next request see the end of the connection."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
 
     def pending(self) -> bytes:
         """Return all that was read from the socket and not taken from here yet: under three times `READ_BYTES`."""

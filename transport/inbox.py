@@ -3,20 +3,22 @@
 from collections import deque
 from collections.abc import Callable
 
-import gevent
+from transport.crew import Crew
 
 MAX_WAITING = 256
 
 
 class Inbox:
-    """Runs work in the order in which it was put. Work must not raise."""
+    """Runs work in the order in which it was put. Work must not raise. `emptied` is called when all of it is done."""
 
-    __slots__ = ("_waiting", "_working", "_closed")
+    __slots__ = ("_crew", "_waiting", "_working", "_closed", "_emptied")
 
-    def __init__(self) -> None:
+    def __init__(self, crew: Crew, emptied: Callable[[], object]) -> None:
+        self._crew = crew
         self._waiting: deque[Callable[[], None]] = deque()
         self._working = False
         self._closed = False
+        self._emptied = emptied
 
     def put(self, work: Callable[[], None]) -> bool:
         """Take work, or return False where the inbox is full or closed."""
@@ -25,7 +27,7 @@ class Inbox:
         self._waiting.append(work)
         if not self._working:
             self._working = True
-            gevent.spawn(self._run)
+            self._crew.run(self._run)
         return True
 
     def close(self) -> None:
@@ -39,3 +41,5 @@ class Inbox:
                 self._waiting.popleft()()
         finally:
             self._working = False
+            if not self._closed:
+                self._emptied()

@@ -1,5 +1,6 @@
 """What a worker must know of the application that it serves; the application carries it as `transport`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,11 @@ class TransportOptions:
     affinity_dir: str | None
     node_tag: str
     engine: "EngineServer"
+    drain_seconds: float = 5.0
+    opening: Callable[[], object] = lambda: None
+    """Called when the worker begins to serve; the first request does what it does, if that comes sooner."""
+    closing: Callable[[], object] = lambda: None
+    """Called when a drain is over, for what the application holds."""
 
     def is_socket_path(self, path: str) -> bool:
         """Tell whether `path` (decoded, without query) is the Engine.IO endpoint, with or without a last slash."""

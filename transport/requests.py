@@ -50,7 +50,11 @@ def is_websocket_handshake(environ: Environ) -> bool:
     """Tell whether a WebSocket can be opened: GET, HTTP/1.1, version 13 and a key of 16 bytes (RFC 6455, 4.2.1)."""
     if not asks_for_upgrade(environ) or environ["REQUEST_METHOD"] != "GET":
         return False
-    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
+    if (
+        environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+        or not environ.get("HTTP_HOST")
+        or environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13"
+    ):
         return False
     try:
         key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)

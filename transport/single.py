@@ -5,12 +5,15 @@ from typing import Any
 
 import gevent
 from gevent import socket
+from gevent.event import Event
 from gevent.pool import Pool
 
+from transport.drain import drain
 from transport.listener import Server
 from transport.options import transport_of
 
 BACKLOG = 2048  # gunicorn's
+DRAIN_SPARE_SECONDS = 10  # for disconnect handlers and requests
 SPARE_CONNECTIONS = 1000  # HTTP requests beside the sessions
 
 
@@ -18,9 +21,15 @@ def serve(application: Any, host: str, port: int) -> None:
     """Serve `application` until SIGTERM or SIGINT. The process must be monkey-patched before anything is imported."""
     connections = transport_of(application).engine.max_connections + SPARE_CONNECTIONS
     server = Server(listen(host, port), application, spawn=Pool(connections))
+    stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, server.stop)
-    server.serve_forever()
+        gevent.signal_handler(number, stopping.set)
+    server.start()
+    stopping.wait()
+    options = transport_of(application)
+    drain([server], options.engine, options.drain_seconds, options.drain_seconds + DRAIN_SPARE_SECONDS)
+    options.closing()
+    server.stop(timeout=0)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,27 +1,22 @@
 """The library's Socket.IO `Server`, made strict: who connects is admitted first, and every packet has an outcome."""
 
 import logging
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import socketio
-from engineio import packet as engine
-from gevent.lock import BoundedSemaphore
 from socketio import packet
 
 from transport.admission import Gate, NotNow, Refusal
 from transport.engine import EngineServer
-from transport.inbox import Inbox
-from transport.socket_packet import Reply, StrictPacket
-
-# A stock namespace runs each event in a greenlet of its own; beyond this many, reading from that client pauses.
-MAX_CONCURRENT = 32
-RESERVED = frozenset({"connect", "disconnect", "connect_error", "__disconnect_final"})
+from transport.events import Events
+from transport.outgoing import Outgoing, Slow
+from transport.socket_packet import encode
 
 _log = logging.getLogger("mintflow.sockets")
 
 
-class SocketServer(socketio.Server):  # type: ignore[misc]
+class SocketServer(Events, socketio.Server):  # type: ignore[misc]
     """Serves typed namespaces (those with a `respond` method) in order, and stock ones as the library does.
 
     A typed namespace's `respond(sid, event, args, reply)` never raises; its `busy(reply, event)` answers what the
@@ -29,14 +24,15 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
     """
 
     gate: Gate | None = None
+    eio: EngineServer
 
     def __init__(self, **options: Any) -> None:
-        self._inboxes: dict[str, Inbox] = {}
-        self._running: dict[str, BoundedSemaphore] = {}
         self._open_namespaces: set[str] = set()
-        super().__init__(
-            async_mode="gevent", async_handlers=True, always_connect=False, serializer=StrictPacket, **options
-        )
+        self._library_packet: Any = None
+        self._library_message = Outgoing("")
+        # Connections whose transport ended, while their disconnect handlers run.
+        self._ending: set[str] = set()
+        super().__init__(async_mode="gevent", async_handlers=True, always_connect=False, **options)
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -55,20 +51,50 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
 
     # Sending what was encoded elsewhere
 
-    def message(self, text: str, policy: str, key: str) -> Any:
+    def message(self, text: str, policy: str, key: str) -> Outgoing:
         """Return a Socket.IO packet's text made ready for `post` to any number of connections.
 
         `policy` (close, drop_oldest, latest_only, merge) and `key` say what a client's full outbox means for it.
         """
-        return engine.Packet(engine.MESSAGE, text)
+        return Outgoing("4" + text, slow=Slow(policy, key))
 
-    def post(self, eio_sid: str, message: Any) -> None:
+    def event(self, namespace: str, arguments: list[Any]) -> Outgoing:
+        """Return an event made ready for `post`: its name and what follows it; bytes become attachments."""
+        return encode(packet.EVENT, namespace, None, arguments, self.packet_class.json.dumps)
+
+    def post(self, eio_sid: str, message: Outgoing) -> None:
         """Send a message to one connection; one that is gone gets nothing."""
-        self._send_eio_packet(eio_sid, message)
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None:
+            session.post(message)
+
+    def post_to_all(self, eio_sids: Iterable[str], message: Outgoing) -> None:
+        """Send a message to many connections."""
+        sockets = self.eio.sockets
+        for eio_sid in eio_sids:
+            session = sockets.get(eio_sid)
+            if session is not None:
+                session.post(message)
 
     def backlog(self, eio_sid: str) -> float:
         """Return the share of a connection's outbox that is in use, from 0; 0 for a connection that is gone."""
-        return 0.0
+        session = self.eio.sockets.get(eio_sid)
+        return 0.0 if session is None else session.backlog
+
+    def _send(self, eio_sid: str, kind: int, namespace: str, data: Any = None, id: int | None = None) -> None:
+        self.post(eio_sid, encode(kind, namespace, id, data, self.packet_class.json.dumps))
+
+    def _send_packet(self, eio_sid: str, pkt: packet.Packet) -> None:
+        encoded = pkt.encode()
+        text, *parts = encoded if isinstance(encoded, list) else [encoded]
+        self.post(eio_sid, Outgoing("4" + text, tuple(bytes(part) for part in parts)))
+
+    def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
+        # The library's manager hands the same packet over once for each client of a broadcast.
+        if eio_pkt is not self._library_packet:
+            self._library_packet, data = eio_pkt, eio_pkt.data
+            self._library_message = Outgoing("4" + data) if isinstance(data, str) else Outgoing("", (bytes(data),))
+        self.post(eio_sid, self._library_message)
 
     # Connecting
 
@@ -85,16 +111,19 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         admitted = accepted = False
         try:
             if gate is not None:
-                gate.admit(eio_sid, sid, namespace, environ, data)
+                sid = gate.admit(eio_sid, sid, namespace, environ, data) or sid
                 admitted = True
             refusal = self._call_connect_handler(environ, sid, namespace, data)
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
-                self._send_packet(eio_sid, StrictPacket(packet.CONNECT, {"sid": sid}, namespace))
-                self.manager.connect(sid, namespace)
+                # From now on it may take as long as it has to be sent much that it missed.
                 self.eio.joined(eio_sid)
-                accepted = True
+                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
+                if eio_sid in self.environ:
+                    self._send(eio_sid, packet.CONNECT, namespace, answer)
+                    self.manager.connect(sid, namespace)
+                    accepted = True
         except Refusal as error:
             self._refuse(eio_sid, namespace, error.answer)
         except NotNow as error:
@@ -109,9 +138,9 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
                 self._refuse(eio_sid, namespace, {"message": "Internal error", "data": {"code": "internal"}})
         finally:
             if not accepted:
-                self.manager.disconnect(sid, namespace, ignore_queue=True)
+                self._forget(eio_sid, sid, namespace)
                 if admitted and gate is not None:
-                    gate.left(sid, namespace)
+                    gate.left(sid, namespace, eio_sid)
         if accepted and gate is not None:
             self._let_in(gate, eio_sid, sid, namespace)
 
@@ -139,7 +168,7 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         return socketio.exceptions.ConnectionRefusedError().error_args if success is False else None
 
     def _refuse(self, eio_sid: str, namespace: str, answer: Any) -> None:
-        self._send_packet(eio_sid, StrictPacket(packet.CONNECT_ERROR, answer, namespace))
+        self._send(eio_sid, packet.CONNECT_ERROR, namespace, answer)
 
     # Leaving
 
@@ -155,89 +184,34 @@ class SocketServer(socketio.Server):  # type: ignore[misc]
         local = self.manager.is_connected(sid, namespace)
         if local if ignore_queue else self.manager.can_disconnect(sid, namespace):
             eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
-            self._send_packet(eio_sid, StrictPacket(packet.DISCONNECT, namespace=namespace))
+            self._send(eio_sid, packet.DISCONNECT, namespace)
             self._leave(eio_sid, sid, namespace, self.reason.SERVER_DISCONNECT)
             if not any(self.manager.sid_from_eio_sid(eio_sid, other) for other in self.manager.get_namespaces()):
                 self.close_transport(eio_sid, self.reason.SERVER_DISCONNECT)
 
     def _leave(self, eio_sid: str, sid: str, namespace: str, reason: str) -> None:
         self.manager.pre_disconnect(sid, namespace=namespace)
-        self._binary_packet.pop(eio_sid, None)
+        self._partial.pop(eio_sid, None)
         try:
             self._trigger_event("disconnect", namespace, sid, reason)
         except Exception:
             _log.exception("the disconnect handler of %s failed", namespace)
         finally:
-            self.manager.disconnect(sid, namespace, ignore_queue=True)
+            self._forget(eio_sid, sid, namespace)
             if self.gate is not None and namespace not in self._open_namespaces:
-                self.gate.left(sid, namespace)
+                self.gate.left(sid, namespace, eio_sid, for_good=eio_sid not in self._ending)
             if not any(self.manager.sid_from_eio_sid(eio_sid, other) for other in self.manager.get_namespaces()):
                 self.eio.left(eio_sid)
 
+    def _forget(self, eio_sid: str, sid: str, namespace: str) -> None:
+        # Not where the sid goes on with another connection.
+        if self.manager.eio_sid_from_sid(sid, namespace) == eio_sid:
+            self.manager.disconnect(sid, namespace, ignore_queue=True)
+
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        inbox = self._inboxes.pop(eio_sid, None)
-        if inbox is not None:
-            inbox.close()
-        self._running.pop(eio_sid, None)
-        self._binary_packet.pop(eio_sid, None)
-        super()._handle_eio_disconnect(eio_sid, reason)
-
-    # Packets
-
-    def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        """Take a message; one that breaks the protocol closes the connection, and nothing else notices."""
-        if eio_sid not in self.environ:
-            return
+        self.forget(eio_sid)
+        self._ending.add(eio_sid)
         try:
-            if eio_sid in self._binary_packet and isinstance(data, str):
-                raise ValueError("A text came where an attachment was due")
-            super()._handle_eio_message(eio_sid, data)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
-            _log.info("closing a connection that breaks the protocol: %s", error)
-            self._binary_packet.pop(eio_sid, None)
-            self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
-
-    def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
-        namespace = namespace or "/"
-        if not (isinstance(data, list) and data and isinstance(data[0], str)):
-            raise ValueError("An event is a list that begins with its name")
-        sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
-        if sid is None or not self.manager.is_connected(sid, namespace):
-            _log.info("ignored an event of a client that is not in %s", namespace)
-            return
-        handler = self.namespace_handlers.get(namespace)
-        reply = Reply(partial(self._send_packet, eio_sid), namespace, id)
-        if hasattr(handler, "respond") and data[0] not in self.handlers.get(namespace, {}):
-            inbox = self._inboxes.setdefault(eio_sid, Inbox())
-            if not inbox.put(partial(handler.respond, sid, data[0], data[1:], reply)):
-                handler.busy(reply, data[0])
-        elif data[0] in RESERVED:
-            # The library would run its own handlers with the client's arguments.
-            error = {"code": "unknown_event", "message": f"{data[0]} is not a command", "retryable": False}
-            reply.ack({"ok": False, "error": error}) if reply.acked else reply.emit(
-                "error", {"event": data[0], **error}
-            )
-        else:
-            self._run_stock(eio_sid, sid, namespace, id, data)
-
-    def _handle_ack(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
-        if not isinstance(data, list):
-            raise ValueError("An ack carries a list")
-        try:
-            super()._handle_ack(eio_sid, namespace, id, data)
-        except Exception:
-            _log.exception("an ack's callback failed")
-
-    def _run_stock(self, eio_sid: str, sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
-        running = self._running.setdefault(eio_sid, BoundedSemaphore(MAX_CONCURRENT))
-        running.acquire()
-
-        def run() -> None:
-            try:
-                self._handle_event_internal(self, sid, eio_sid, data, namespace, id)
-            except Exception:
-                _log.exception("the handler of %s in %s failed", data[0], namespace)
-            finally:
-                running.release()
-
-        self.start_background_task(run)
+            super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            self._ending.discard(eio_sid)

@@ -1,24 +1,35 @@
 """The gunicorn worker: `worker_class = "transport.worker.Worker"`."""
 
+import gc
 from typing import Any
 
+import gevent
+from gevent.pool import Pool
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
+from gunicorn.workers.ggevent import VERSION, base_environ
 
+from transport.drain import drain
 from transport.handler import Handler
 from transport.listener import Server
 from transport.options import TransportOptions, transport_of
 
 __all__ = ["TransportOptions", "Worker"]
 
+# How soon a signal is noticed.
+TICK_SECONDS = 0.25
+# What is left of gunicorn's graceful_timeout when a drain must be over: for closing Redis, and for leaving.
+SPARE_SECONDS = 2.0
+
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
-    """gunicorn's gevent worker with our server and handler. What can't work stops gunicorn at the start."""
+    """gunicorn's gevent worker with our server and handler, which drains before it ends.
+
+    It ends on SIGTERM, which a HUP of the master sends too, and after `max_requests` requests and connections. What
+    can't work stops gunicorn at the start.
+    """
 
     wsgi_handler = Handler
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.servers: list[Server] = []
+    server_class = Server
 
     def init_process(self) -> None:
         if self.cfg.is_ssl:
@@ -29,15 +40,32 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         super().load_wsgi()
         transport_of(self.wsgi)
 
-    def server_class(self, listener: Any, **options: Any) -> Server:
-        """Make the server of one bound address; the first takes what other workers hand over."""
-        server = Server(listener, receives=not self.servers, **options)
-        self.servers.append(server)
-        return server
-
     def run(self) -> None:
+        """Serve until told to stop, then drain within gunicorn's `graceful_timeout`."""
+        servers = [self._serve(listener, first=not number) for number, listener in enumerate(self.sockets)]
+        options = transport_of(self.wsgi)
+        gevent.spawn(options.opening)
+        # What was loaded lives as long as the process: a full collection need not look at it again each time.
+        gc.collect()
+        gc.freeze()
         try:
-            super().run()
+            while self.alive:
+                self.notify()
+                gevent.sleep(TICK_SECONDS)
+                if sum(server.served for server in servers) >= self.max_requests:
+                    self.log.info("Recycling after %s requests and connections", self.max_requests)
+                    break
+            within = max(0.0, self.cfg.graceful_timeout - SPARE_SECONDS)
+            drain(servers, options.engine, options.drain_seconds, within, self.notify)
+            options.closing()
         finally:
-            for server in self.servers:
-                server.stop_receiving()
+            for server in servers:
+                server.stop(timeout=0)
+
+    def _serve(self, listener: Any, *, first: bool) -> Server:
+        """Serve one bound address; the first takes what other workers hand over."""
+        listener.setblocking(1)
+        environ = base_environ(self.cfg) | {"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION}
+        server = Server(listener, self.wsgi, receives=first, spawn=Pool(self.worker_connections), environ=environ)
+        server.start()
+        return server

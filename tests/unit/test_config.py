@@ -92,6 +92,8 @@ def test_fractions_of_seconds() -> None:
         ({"REDIS_URL": "unix:///run/redis/redis.sock"}, "mf0"),
         ({"REDIS_URL": "unix:///run/redis.sock?db=5"}, "mf5"),
         ({"REDIS_URL": "redis+sentinel://a:1,b:2/6/main"}, "mf6"),
+        ({"REDIS_URL": "redis+cluster://a:1,b:2"}, "mf0"),
+        ({"REDIS_URL": "rediss+cluster://:word@a:1,b:2/0"}, "mf0"),
         ({"REDIS_URL": "redis://redis/3", "REDIS_PREFIX": "shop"}, "shop"),
     ],
 )
@@ -113,7 +115,7 @@ def test_redis_from_its_parts() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("redis+cluster://a:1,b:2", "isn't supported yet"),
+        ("redis+cluster://:hunter2hunter2@a:1,b:2/3", "must not name a database"),
         ("http://redis", "must be of redis://"),
         ("redis://:hunter2hunter2@redis/main", "must name its database by a number"),
         ("redis://[::1", "is no URL"),

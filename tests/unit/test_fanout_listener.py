@@ -11,6 +11,7 @@ import redis
 import socketio
 
 import fanout.listener
+import stores.client
 from fanout.listener import Listener
 from stores.client import connect
 from tests.redis_fixture import PrivateRedis
@@ -122,6 +123,23 @@ def test_a_node_hears_again_within_about_a_second_of_redis_answering(ear: Ear, p
     answered = time.monotonic()
     until(lambda: ear.confirmed == ["a"])
     assert time.monotonic() - answered < 1.5
+
+
+def test_any_number_of_reconnections(
+    private_redis: PrivateRedis, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's pool counts every connection that it makes, and makes no more after max_connections."""
+    monkeypatch.setattr(stores.client, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(fanout.listener, "LONGEST_PAUSE", 0.2)
+    ear = Ear(private_redis)
+    ear.listener.start()
+    ear.want("a")
+    for _ in range(5):
+        ear.confirmed.clear()
+        admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        until(lambda: "a" in ear.confirmed)
+    ear.listener.stop()
+    ear.client.close()
 
 
 def test_how_long_the_library_stays_deaf(monkeypatch: pytest.MonkeyPatch) -> None:

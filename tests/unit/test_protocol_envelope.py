@@ -34,12 +34,17 @@ def test_an_envelope_comes_back_as_it_was(
     header = Header(tuple(rooms), policy, key, except_sid)
     arguments = dumps(["event", payload])
     message = f"{offset or '-'}\n{dumps(header)}\n{arguments}".encode()
-    assert decode(message) == Announcement(offset, header, arguments)
+    assert decode(message) == Announcement(offset, header, arguments, 0, str(offset or ""))
 
 
 def test_arguments_are_passed_on_and_not_decoded() -> None:
     deep = '["e",' + "[" * 1200 + "]" * 1200 + "]"
-    assert decode(f'a-1\n[["t:"]]\n{deep}'.encode()) == Announcement(Offset("a", 1), Header(("t:",)), deep)
+    assert decode(f'a-1\n[["t:"]]\n{deep}'.encode()) == Announcement(Offset("a", 1), Header(("t:",)), deep, 0, "a-1")
+
+
+def test_a_volatile_event_may_stand_in_for_the_next() -> None:
+    told = decode(b'-a-7\n[["t:"]]\n["e"]')
+    assert (told.offset, told.mark) == (None, "a-7")
 
 
 @pytest.mark.parametrize(

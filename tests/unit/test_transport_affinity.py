@@ -1,6 +1,7 @@
 """Connections that move from one worker to another: which ones, with what, and what happens when the other is gone."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from gevent import socket
 
 from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, handshake, serving, serving_stock, until
 from transport import affinity
-from transport.affinity import Receiver, remove_stale, send, session_tag
+from transport.affinity import TAG_PATTERN, Receiver, remove_stale, send, session_tag
+from transport.engine import make_node_tag
 
 SID = "0123abcd" + "x" * 20
 
@@ -209,3 +211,12 @@ def test_stock_workers_do_not_know_each_others_sessions() -> None:
             sid = handshake(http.get(PATH + POLLING))["sid"]
         with Http(one.port) as http:
             assert http.post(f"{PATH}{POLLING}&sid={sid}", "4a").status == 400
+
+
+def test_a_node_s_tag_begins_with_its_host_s_number_where_it_has_one() -> None:
+    """deploy/nginx.conf routes by these two digits."""
+    for host, digits in ((0, "00"), (1, "01"), (10, "0a"), (255, "ff")):
+        tags = {make_node_tag(host) for _ in range(20)}
+        assert len(tags) == 20 and {tag[:2] for tag in tags} == {digits}
+        assert all(re.fullmatch(TAG_PATTERN, tag) for tag in tags)
+    assert len({make_node_tag()[:2] for _ in range(100)}) > 10

@@ -13,8 +13,8 @@ from gevent.event import Event
 from tests.sockets_client import Client, serving, serving_stock
 from tests.transport_client import until
 from transport.admission import NotNow, Refusal
+from transport.events import MAX_CONCURRENT
 from transport.inbox import MAX_WAITING
-from transport.sockets import MAX_CONCURRENT
 
 
 class Gate:
@@ -39,7 +39,10 @@ class Gate:
     def joined(self, sid: str, namespace: str) -> None:
         self.log.append(("joined", namespace))
 
-    def left(self, sid: str, namespace: str) -> None:
+    def prepare(self, sid: str, namespace: str) -> dict[str, Any]:
+        return {}
+
+    def left(self, sid: str, namespace: str, connection: str | None = None, *, for_good: bool = False) -> None:
         self.log.append(("left", namespace))
 
 

@@ -40,6 +40,8 @@ def read(realtime: SocketManager) -> dict[str, Any]:
             "callbacks": len(manager.callbacks),
             "ack_deadlines": len(manager._ack_deadlines),
             "holds": len(manager._holds),
+            "recovering": len(manager.sessions()),
+            "unsaved": len(manager.unsaved),
             "early": len(manager._early),
             "clients": len(clients),
             "tenants": len(clients._by_tenant),
@@ -55,6 +57,7 @@ def read(realtime: SocketManager) -> dict[str, Any]:
         "greenlets": len(greenlets := alive()),
         "standing": [stand(one) for one in greenlets],
         "descriptors": len(os.listdir("/proc/self/fd")) - pooled,
+        "heard": node.channels.heard,
         "dropped": realtime.dropped,
     }
 

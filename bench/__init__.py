@@ -1,0 +1,1 @@
+"""What the server costs, beside stock python-socketio and Node's Socket.IO, in the same run."""

@@ -1,0 +1,1 @@
+"""Starting servers and the load generator, reading what they cost, and printing it."""

@@ -1,0 +1,247 @@
+"""Clients that come back: their sessions begin, go on with another connection or on another node, and are kept.
+
+The one who acts for a session holds its current generation; everybody else lets go of what is local and says nothing.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gevent
+
+from auth.policy import scope_of
+from auth.principal import Principal
+from fanout.recovery import Missed, Recovery
+from fanout.sessions import (
+    REFRESH_SHARE,
+    Claimed,
+    NotRecovered,
+    Session,
+    SessionStore,
+    new_pid,
+    read_offset,
+)
+from fanout.trail import Trail
+from namespaces.clients import Client, Clients
+from protocol.errors import Unavailable
+
+# How long a node that still holds the old connection is waited for. Nothing that it does later does harm.
+EVICT_SECONDS = 0.5
+# A command of the old connection that is at work ends first: it might enter rooms of the new one.
+BUSY_SECONDS = 2.0
+POSITIONS_SECONDS = 5.0
+
+_log = logging.getLogger("mintflow.returns")
+
+
+@dataclass(slots=True)
+class Return:
+    """How a client that recovers begins: its session; if it goes on, what was missed and kept; if not, why not."""
+
+    session: Session
+    principal: Principal
+    missed: Missed | None = None
+    memo: str = ""
+    resync: str = ""
+
+
+class Returns:
+    """The sessions of this node's clients.
+
+    `order(node, message)` tells another node something and returns whether it is there. `drop(client)` closes a
+    client's connection and forgets it here. `memo_of(client)` is what its namespace keeps in its session.
+    """
+
+    drop: Callable[[Client], None]
+    memo_of: Callable[[Client], str]
+
+    def __init__(
+        self,
+        store: SessionStore,
+        recovery: Recovery,
+        rooms: Trail,
+        clients: Clients,
+        order: Callable[[str, str], bool],
+    ) -> None:
+        self._store, self._recovery, self._rooms, self._clients, self._order = store, recovery, rooms, clients, order
+        self._refresh_at = time.monotonic()
+        self._positions_at = 0.0
+
+    def begin(self, principal: Principal, sid: str, namespace: str, auth: Any) -> Return | None:
+        """Return how a connecting client begins; None for one that doesn't ask for recovery. Raises Unavailable."""
+        if not isinstance(auth, Mapping) or auth.get("recover") is not True:
+            return None
+        reason = ""
+        if auth.get("pid") is not None:
+            try:
+                return self._go_on(principal, namespace, auth)
+            except NotRecovered as no:
+                reason = no.reason
+        tenant = principal.tenant
+        start = str(self._rooms.position(tenant, namespace))
+        return Return(Session(tenant, namespace, sid, new_pid(tenant), start), principal, resync=reason)
+
+    def _go_on(self, principal: Principal, namespace: str, auth: Mapping[str, Any]) -> Return:
+        pid, shown = auth["pid"], auth.get("offset")
+        if not isinstance(pid, str):
+            raise NotRecovered("expired")
+        if shown is not None:
+            read_offset(shown, "")
+        user = None if principal.anonymous else principal.user_id
+        claimed = self._store.claim(
+            principal.tenant, namespace, pid, user, scope_of(principal.permissions, principal.admin)
+        )
+        session = claimed.session
+        try:
+            self._evict(claimed)
+            missed = self._recovery.missed(session, read_offset(shown, session.start))
+        except NotRecovered:
+            with suppress(Unavailable):
+                self._store.release(session, for_good=True)
+            raise
+        principal = replace(principal, user_id=claimed.user_id)
+        return Return(session, principal, missed, claimed.memo)
+
+    def adopt(self, sid: str, session: Session) -> None:
+        """Make a connecting client's sid its session's. Raises Unavailable where a newer connection goes on with it."""
+        while (other := self._rooms.session(session.sid, session.namespace)) is not None:
+            if other.generation >= session.generation:
+                raise Unavailable("Another connection goes on with this session")
+            self._drop_session(other)
+        if session.sid != sid:
+            self._rooms.rename(sid, session.namespace, session.sid)
+        self._rooms.follow(session)
+
+    def settle(self, client: Client) -> None:
+        """Save what changed of a client's session, before it is told so. Raises Unavailable."""
+        session = client.session
+        # A save that is under way may hold this command's change, and isn't there yet.
+        unsaved = session is not None and (session.stale or session.saving.locked())
+        if session is not None and unsaved and not self._save(client, session):
+            raise Unavailable("Another connection goes on with this session")
+
+    def touch(self, client: Client) -> None:
+        """Hear that a client's permissions changed."""
+        if client.session is not None:
+            client.session.stale = True
+            self._rooms.unsaved.add(client.session)
+
+    def replay(self, client: Client, instead: Callable[[str, str], tuple[str, int]]) -> None:
+        """Send what a client missed, and enter its rooms. Raises Unavailable."""
+        if client.session is not None and client.missed is not None:
+            missed, client.missed = client.missed, None
+            self._recovery.replay(client.session, missed, instead)
+
+    def welcome(self, client: Client, resync: str) -> None:
+        """Tell a client that was just connected where the log stands, and why it wasn't recovered; save its session."""
+        session = client.session
+        if session is None:
+            return
+        self._rooms.tell_position(session)
+        if resync:
+            self._rooms.send_to(client.sid, client.namespace, "resync", {"reason": resync})
+        if not session.saved:
+            self.touch(client)
+            # A failure is tried again with the next tick; a client that comes back before is told that it is unknown.
+            with suppress(Unavailable):
+                self._save(client, session)
+
+    def left(self, client: Client, *, for_good: bool) -> str:
+        """Hear that a client is gone from here; return `left`, `away` where it may come back, `moved` where it has."""
+        session = client.session
+        if session is None:
+            return "left"
+        try:
+            if session.changed and not for_good:
+                # Rooms of a stock namespace's, that no answer waited for.
+                self._store.save(session, lambda: client.kept(self.memo_of(client)))
+            if not self._store.release(session, for_good=for_good):
+                return "moved"
+        except Unavailable as error:
+            _log.warning("a session could not be let go of: %s", error)
+        return "left" if for_good else "away"
+
+    def heard(self, message: bytes) -> None:
+        """Take another node's word that a session goes on there."""
+        verb, namespace, sid, generation = [*message.decode(errors="replace").split("\n"), "", "", "", ""][:4]
+        session = self._rooms.session(sid, namespace)
+        if verb == "evict" and session is not None and generation.isdecimal() and session.generation < int(generation):
+            gevent.spawn(self._drop_later, session)
+
+    def tick(self) -> None:
+        """Save and refresh sessions, and tell idle clients where their logs stand; due several times a second."""
+        try:
+            for session in tuple(self._rooms.unsaved):
+                client = self._client_of(session)
+                if client is not None:
+                    self._save(client, session)
+            now = time.monotonic()
+            if now >= self._refresh_at:
+                self._refresh()
+                self._refresh_at = now + self._store.window_seconds * REFRESH_SHARE
+        except Unavailable as error:
+            _log.warning("sessions wait: %s", error)
+        if time.monotonic() >= self._positions_at:
+            self._positions_at = time.monotonic() + POSITIONS_SECONDS
+            self._rooms.tell_positions()
+
+    def _refresh(self) -> None:
+        by_tenant: dict[str, list[Session]] = {}
+        for session in self._rooms.sessions():
+            if session.saved:
+                by_tenant.setdefault(session.tenant, []).append(session)
+        for tenant, sessions in by_tenant.items():
+            for session, state in self._store.refresh(tenant, sessions):
+                client = self._client_of(session)
+                if client is None:
+                    continue
+                if state == 0:
+                    self._save(client, session)
+                else:
+                    gevent.spawn(self._drop_later, session)
+
+    def _save(self, client: Client, session: Session) -> bool:
+        current = self._store.save(session, lambda: client.kept(self.memo_of(client)))
+        self._rooms.unsaved.discard(session)
+        if session.stale:
+            # It changed while it was saved.
+            self._rooms.unsaved.add(session)
+        if not current:
+            gevent.spawn(self._drop_later, session)
+        return current
+
+    def _evict(self, claimed: Claimed) -> None:
+        session = claimed.session
+        here = self._rooms.session(session.sid, session.namespace)
+        if here is not None:
+            self._drop_session(here)
+            return
+        word = f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
+        if claimed.open and self._order(claimed.node, word):
+            deadline = time.monotonic() + EVICT_SECONDS
+            while not self._store.acknowledged(session) and time.monotonic() < deadline:
+                gevent.sleep(0.02)
+
+    def _drop_later(self, session: Session) -> None:
+        with suppress(Unavailable):
+            if self._rooms.session(session.sid, session.namespace) is session:
+                self._drop_session(session)
+
+    def _drop_session(self, session: Session) -> None:
+        client = self._client_of(session)
+        if client is None:
+            self._rooms.forget(session.sid, session.namespace)
+            return
+        self.drop(client)
+        deadline = time.monotonic() + BUSY_SECONDS
+        while client.busy:
+            if time.monotonic() > deadline:
+                raise Unavailable("A command of the old connection is at work still")
+            gevent.sleep(0.01)
+
+    def _client_of(self, session: Session) -> Client | None:
+        client = self._clients.get(session.sid, session.namespace)
+        return client if client is not None and client.session is session else None

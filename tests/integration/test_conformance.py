@@ -1,0 +1,158 @@
+"""The corpora of RFC 6455, Engine.IO v4 and Socket.IO v5 against a real node, a healthy client beside each case."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conformance import engine_io, heartbeats, mutations, rfc6455, sessions, socket_io
+from tests.conformance.engine_io import Body, Opening, Request
+from tests.conformance.outcomes import Row
+from tests.conformance.runner import Server, run, run_opening, run_polling, run_request
+from tests.conformance.socket_io import Packets
+from tests.conformance.wire import Peer, payload
+from tests.servers import Node, stopping, until
+
+# Clients are patient with a server that fails seldom: one that is broken fails soon.
+PATIENCE, LATER_PATIENCE, FAILURES = 3.0, 0.5, 5
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    node = Node(
+        application="tests.integration.apps.conformance:application",
+        SOCKET_MAX_PAYLOAD=str(rfc6455.MAX),
+        SOCKET_RATE_LIMIT="0",
+    )
+    with stopping(node):
+        yield node.wait_ready()
+        found = re.search(r'Traceback|"level": "error"', node.text())
+        assert found is None, node.text()[found.start() :][:3000]
+
+
+def counts(node: Node) -> dict[str, int]:
+    found = requests.get(node.url + "/_counts", timeout=5).json()
+    # Greenlets that are kept for the next piece of work are few, and wait in one place.
+    greenlets = [place for place in found["standing"] if not place.endswith("crew.py:_live")]
+    return {**found["leftovers"], "greenlets": len(greenlets), "descriptors": found["descriptors"]}
+
+
+@contextlib.contextmanager
+def leaving_nothing(node: Node) -> Iterator[Server]:
+    """Serve cases. At the end nothing of them is left in the node."""
+    Server(node.port).close()
+    until(lambda: not {"sessions", "environ"} & {name for name, count in counts(node).items() if count})
+    before = counts(node)
+    server = Server(node.port)
+    yield server
+    server.close()
+    left: list[Any] = []
+
+    def as_before() -> bool:
+        now = counts(node)
+        left[:] = [(name, now[name], before[name]) for name in now if now[name] > before[name]]
+        return not left
+
+    try:
+        # A polling session that was begun and left is given up after SOCKET_CONNECT_TIMEOUT, 10 s.
+        until(as_before, 20)
+    except AssertionError:
+        pytest.fail(f"left behind (name, now, before): {left}")
+
+
+@pytest.fixture(scope="module")
+def server(node: Node) -> Iterator[Server]:
+    with leaving_nothing(node) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def beating() -> Iterator[Server]:
+    """A server whose heartbeats are those of the protocols' own test suites."""
+    node = Node(
+        application="tests.integration.apps.conformance:application",
+        SOCKET_PING_INTERVAL=str(heartbeats.INTERVAL),
+        SOCKET_PING_TIMEOUT=str(heartbeats.TIMEOUT),
+        SOCKET_CONNECT_TIMEOUT=str(heartbeats.CONNECT),
+    )
+    with stopping(node), leaving_nothing(node.wait_ready()) as server:
+        yield server
+
+
+# tests/conftest.py chooses it for all processes that run tests; `MUTATIONS=seed` repeats a run.
+SEED = int(os.environ["MUTATIONS"])
+MUTATIONS = 150
+failures = 0
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Wait less once several cases have failed, for want of an answer perhaps."""
+    global failures
+    Peer.patience = PATIENCE if failures < FAILURES else LATER_PATIENCE
+    failed = request.session.testsfailed
+    yield
+    failures += request.session.testsfailed - failed
+    Peer.patience = PATIENCE
+
+
+@pytest.mark.parametrize("row", rfc6455.rows(), ids=str)
+def test_rfc6455(server: Server, row: Row) -> None:
+    run(server, row)
+
+
+@pytest.mark.parametrize("opening", engine_io.openings(), ids=str)
+def test_opening_handshake(server: Server, opening: Opening) -> None:
+    run_opening(server, opening)
+
+
+@pytest.mark.parametrize("request_", list(engine_io.requests()), ids=str)
+def test_engine_io_requests(server: Server, request_: Request) -> None:
+    run_request(server, request_)
+
+
+@pytest.mark.parametrize("row", engine_io.rows(), ids=str)
+def test_engine_io_packets(server: Server, row: Row) -> None:
+    run(server, row)
+
+
+@pytest.mark.parametrize("body", engine_io.bodies(), ids=str)
+def test_engine_io_payloads(server: Server, body: Body) -> None:
+    run_polling(server, body)
+
+
+@pytest.mark.parametrize("name", list(sessions.scenes))
+def test_engine_io_sessions(server: Server, name: str) -> None:
+    sessions.scenes[name](server)
+    server.serves()
+
+
+@pytest.mark.parametrize("row", socket_io.rows(), ids=str)
+def test_socket_io_over_websocket(server: Server, row: Row) -> None:
+    run(server, row)
+
+
+fitting = [one for one in socket_io.packets() if len(payload(*one.packets)) <= rfc6455.MAX]
+
+
+@pytest.mark.parametrize("packets", fitting, ids=str)
+def test_socket_io_over_polling(server: Server, packets: Packets) -> None:
+    run_polling(server, packets)
+
+
+@pytest.mark.parametrize("mutation", list(mutations.mutations(SEED, MUTATIONS)), ids=str)
+def test_mutations(server: Server, mutation: mutations.Mutation) -> None:
+    print(f"MUTATIONS={mutation.seed}")
+    mutations.run(server, mutation)
+
+
+@pytest.mark.parametrize("name", list(heartbeats.scenes))
+def test_heartbeats(beating: Server, name: str) -> None:
+    Peer.patience = PATIENCE
+    heartbeats.scenes[name](beating.port)
+    # A client that is there all the time would have to answer pings all the time.
+    Server(beating.port).close()

@@ -1,0 +1,67 @@
+"""Stopping without a loss: no new connections, sessions closed one after the other, handlers run, requests answered."""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from transport.engine import EngineServer
+
+if TYPE_CHECKING:
+    from transport.listener import Server
+
+STEP_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+def drain(
+    servers: Sequence["Server"],
+    engine: EngineServer,
+    seconds: float,
+    within: float,
+    alive: Callable[[], object] = lambda: None,
+) -> bool:
+    """Let go of everybody: sessions over `seconds`, all of it in `within`. `alive` is called all the while.
+
+    From the first moment new sessions are refused (503 on connections that are kept alive, and no others are taken).
+    Returns whether every session's handlers ran and every request was answered in time.
+    """
+    end = monotonic() + within
+    engine.draining = True
+    for server in servers:
+        server.close()
+    _close_sessions(engine, min(seconds, within), alive)
+    done = _wait(lambda: not engine.sockets, end, alive)
+    for server in servers:
+        server.end_idle()
+    done = _wait(lambda: not any(server.busy for server in servers), end, alive) and done
+    if not done:
+        logger.warning("Stopped with %d sessions and some requests left", len(engine.sockets))
+    return done
+
+
+def _close_sessions(engine: EngineServer, seconds: float, alive: Callable[[], object]) -> None:
+    """Close what is open, evenly over `seconds`, so that nobody's next server meets all of them at once."""
+    waiting = list(engine.sockets)
+    began, closed = monotonic(), 0
+    while closed < len(waiting):
+        share = (monotonic() - began) / seconds if seconds > 0 else 1.0
+        due = min(len(waiting), int(share * len(waiting)) + 1)
+        for sid in waiting[closed:due]:
+            engine.close_transport(sid, engine.reason.TRANSPORT_CLOSE, going_away=True)
+        closed = due
+        alive()
+        if closed < len(waiting):
+            gevent.sleep(STEP_SECONDS)
+
+
+def _wait(met: Callable[[], bool], end: float, alive: Callable[[], object]) -> bool:
+    while not met():
+        if monotonic() >= end:
+            return False
+        alive()
+        gevent.sleep(STEP_SECONDS)
+    return True

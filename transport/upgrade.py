@@ -1,0 +1,80 @@
+"""A WebSocket that a polling session may go over to: two packets of the client settle it (Engine.IO, "Upgrade")."""
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from transport import frames
+from transport.frames import BrokenFrame
+from transport.outgoing import PROBE_ANSWER
+from transport.wheel import Alarm
+
+if TYPE_CHECKING:
+    from transport.session import Session
+    from transport.websocket import WebSocket
+
+logger = logging.getLogger(__name__)
+
+UPGRADE_SECONDS = 10.0  # Node's upgradeTimeout
+
+
+class Upgrade:
+    """Owns the WebSocket until it is the session's; where it fails, polling goes on as if nothing had been."""
+
+    __slots__ = ("_session", "_probed", "_alarm", "_link")
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._probed = False
+        self._link: WebSocket | None = None
+        self._alarm = Alarm(self._give_up)
+
+    def begin(self, link: "WebSocket", read: bytes) -> None:
+        """Wait for the probe on `link`; `read` came right behind its request."""
+        self._link = link
+        self._session.upgrading = self
+        self._session.server.wheel.set(self._alarm, UPGRADE_SECONDS)
+        link.start(read)
+
+    def take(self, message: str | bytes) -> None:
+        session, link = self._session, self._link
+        assert link is not None
+        if message == "2probe" and not self._probed and not session.closing:
+            self._probed = True
+            with suppress(OSError):
+                link.send(PROBE_ANSWER.frame)
+            if session.polling is not None:
+                session.polling.wake()
+        elif message == "5" and self._probed and not session.closing:
+            self._end()
+            session.upgrade(link)
+        else:
+            raise BrokenFrame(frames.POLICY, "Not the probe of an upgrade")
+
+    def pinged(self, payload: bytes) -> None:
+        if self._link is not None:
+            with suppress(OSError):
+                self._link.send(frames.frame(frames.PONG, payload))
+
+    def writable(self) -> None:
+        """Nothing waits here."""
+
+    def lost(self, whole: bool) -> None:
+        logger.info("Session %s: the upgrade failed", self._session.sid)
+        self._end()
+
+    def abort(self) -> None:
+        """End the WebSocket: its session has ended."""
+        if self._link is not None:
+            self._link.finish(frames.NORMAL)
+        self._end()
+
+    def _give_up(self) -> None:
+        if self._link is not None:
+            self._link.finish(frames.POLICY, "No upgrade")
+        self.lost(False)
+
+    def _end(self) -> None:
+        self._session.server.wheel.cancel(self._alarm)
+        self._session.upgrading = None
+        self._link = None
