@@ -1,6 +1,5 @@
 """Shared states: update them, read them, be in them with others."""
 
-import itertools
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -266,10 +265,8 @@ class Workspaces:
         self, tenant: str, workspace_id: str, patch: Patch, by: str, base_version: int | None, repeat: Repeat | None
     ) -> Published:
         current: WorkspaceState | None = None
-        until = time.monotonic() + PATCH_SECONDS
-        for attempt in itertools.count():
-            if attempt >= PATCH_TRIES and time.monotonic() > until:
-                raise Busy(f"Others were faster {attempt} times; try again")
+        until, attempt = time.monotonic() + PATCH_SECONDS, 0
+        while attempt < PATCH_TRIES or time.monotonic() < until:
             if current is None:
                 current = self._store.read(tenant, workspace_id, self._head_key(tenant))
             try:
@@ -290,10 +287,12 @@ class Workspaces:
                 if not error.texts or base_version is not None:
                     raise
                 current = WorkspaceState.of_refusal(error.texts)
+            attempt += 1
             if attempt > 10:
                 # In step with other writers; a step aside, and what was read is old then.
                 time.sleep(random.uniform(0.001, 0.02))
                 current = None
+        raise Busy(f"Others were faster {attempt} times; try again")
 
     def _done(self, tenant: str, workspace_id: str, patch: Patch, by: str, repeat: Repeat) -> Published | None:
         """Return what an earlier call with the same key published, if any. Raises Conflict for another request."""
