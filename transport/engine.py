@@ -111,6 +111,10 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         """Send a message that was made as the library's packet."""
         self.send(sid, pkt.data)
 
+    def transport(self, sid: str) -> str:
+        """Return which transport a session is on, `polling` or `websocket`. Raises KeyError where there is none."""
+        return "websocket" if self.sockets[sid].polling is None else "polling"
+
     def close(self) -> None:
         """Let go of what this server holds of the process, once its sessions have ended."""
         self.wheel.close()
@@ -187,7 +191,11 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
             return
         session = Session(self, self.generate_id())
         link = session.link = WebSocket(sock, session, self.poller, self.wheel, self.max_http_buffer_size)
-        link.greet(greeting + self._begin(session, environ, []).frame)
+        try:
+            link.greet(greeting + self._begin(session, environ, []).frame)
+        except BaseException:
+            link.abort()
+            raise
         link.start(read)
 
     def _start_polling(self, environ: Environ) -> Session:
