@@ -13,7 +13,7 @@ from geventwebsocket.handler import WebSocketHandler
 
 from protocol import wire_json
 from tests.hall import OurMembership
-from tests.transport_client import Application, WebSocket
+from tests.transport_client import Application, WebSocket, end_sessions
 from transport.listener import Server
 from transport.sockets import SocketServer
 
@@ -50,11 +50,12 @@ def _run(server: Any, listener: WSGIServer) -> Iterator[Any]:
     try:
         yield server
     finally:
-        for eio_sid in list(server.eio.sockets):
-            if isinstance(server, SocketServer):
-                server.close_transport(eio_sid, "test ends")
+        if isinstance(server, SocketServer):
+            end_sessions(server.eio)
         listener.stop(timeout=0.1)
-        if server.eio.service_task_event is not None:
+        if isinstance(server, SocketServer):
+            server.eio.close()
+        elif server.eio.service_task_event is not None:
             server.eio.shutdown()
 
 
