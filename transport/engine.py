@@ -255,8 +255,9 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         if self.http_compression and len(body) >= self.compression_threshold:
             for coding in environ.get("HTTP_ACCEPT_ENCODING", "").split(","):
                 name = coding.split(";")[0].strip()
-                if name in self.compression_methods:
-                    body = getattr(self, "_" + name)(body)
+                compress = {"gzip": self._gzip, "deflate": self._deflate}.get(name)
+                if compress is not None:
+                    body = compress(body)
                     headers.append(("Content-Encoding", name))
                     break
         if answer is not answers.NO_CONTENT:
