@@ -1,6 +1,6 @@
 """The composition root: realtime for a Flask app. `application` is what gunicorn serves.
 
-Importing this module connects to nothing; the first request does.
+Importing this module connects to nothing; serving does.
 """
 
 if __name__ == "__main__":
@@ -109,7 +109,7 @@ class SocketManager:
         return dict(self._node.manager.dropped + self._node.channels.dropped)
 
     def start(self) -> None:
-        """Begin to hear events; the first request does this. Waits at most 2 s for Redis."""
+        """Begin to hear events; a worker does this, or the first request. Waits at most 2 s for Redis."""
         self._node.start()
 
     def close(self) -> None:
@@ -127,6 +127,7 @@ class SocketManager:
             self._node.tag,
             self._node.sockets.eio,
             self.settings.drain_seconds,
+            self.start,
             self.close,
         )
 

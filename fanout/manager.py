@@ -54,7 +54,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         header = announcement.header
         table = self.rooms.get(namespace)
         recovering = self._recovering.get(namespace)
-        if recovering and announcement.offset is not None and announcement.offset.number % LOOK_EVENTS == 0:
+        if recovering and header.rooms and announcement.offset and announcement.offset.number % LOOK_EVENTS == 0:
             # Once this one is on its way.
             gevent.spawn(self.tell_behind, namespace, header.rooms[0].partition(":")[0])
         found = [table[room] for room in header.rooms if room in table] if table else ()
@@ -115,10 +115,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     def leave(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of a room, if it is there."""
         self.basic_leave_room(sid, namespace, room)
-
-    def forget(self, sid: str, namespace: str) -> None:
-        """Forget a client whose connection ends, at once."""
-        self.basic_disconnect(sid, namespace)
 
     def tell_lost(self, tenant: str, namespace: str, reason: str) -> None:
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
@@ -188,10 +184,10 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             clients = {sid: eio_sid for sid, eio_sid in clients.items() if (namespace, sid) not in self._connecting}
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
         for sid in self._recovering.get(namespace, {}).keys() & clients.keys():
-            own = self.server.event(namespace, [event, *arguments, self.standing(sid, namespace)])
+            own = self.server.event_message(namespace, [event, *arguments, self.standing(sid, namespace)])
             self.server.post(clients.pop(sid), own)
         if clients:
-            self.server.post_to_all(clients.values(), self.server.event(namespace, [event, *arguments]))
+            self.server.post_to_all(clients.values(), self.server.event_message(namespace, [event, *arguments]))
 
     def _keep_for_connecting(self, message: dict[str, Any]) -> None:
         """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""

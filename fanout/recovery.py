@@ -155,7 +155,7 @@ def _latest(shown: Offset, start: Offset | None, head: Offset | None) -> Offset:
 def _check_epoch(at: Offset, page: Page) -> None:
     head, ended = page.head, page.ended
     first = page.events[0].offset if page.events else None
-    if at == ORIGIN or (first is not None and first == at):
+    if at == ORIGIN or (head is not None and first == at):
         return
     if head is None or (first is not None and first.number == at.number):
         raise NotRecovered("epoch")

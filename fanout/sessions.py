@@ -47,7 +47,7 @@ class Session:
     tenant: str
     namespace: str
     sid: str
-    pid: str
+    pid: str = field(repr=False)
     start: str
     generation: int = 1
     rooms: dict[str, str] = field(default_factory=dict)

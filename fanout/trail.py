@@ -39,6 +39,10 @@ class Trail(Holds):
         """Return the session of a recovering client of this node."""
         return self._recovering.get(namespace, {}).get(sid)
 
+    def forget(self, sid: str, namespace: str) -> None:
+        """Forget a client whose connection ends, at once."""
+        self.basic_disconnect(sid, namespace)
+
     def sessions(self) -> list[Session]:
         """Return the sessions of all recovering clients of this node."""
         return [session for table in self._recovering.values() for session in table.values()]

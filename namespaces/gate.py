@@ -88,13 +88,13 @@ class Gate:
         self.clients.add(client)
         try:
             # Once more, now that this node hears of the tenant's revocations: one between the two is in Redis.
-            revoked = self._access.revoked([client.principal])[0]
+            if self._access.revoked([client.principal])[0]:
+                raise Unavailable("Revoked while connecting")
         except BaseException:
+            # By its session's sid, which the transport doesn't know yet.
+            self._rooms.forget(client.sid, namespace)
             self.left(client.sid, namespace, connection)
             raise
-        if revoked:
-            self.left(client.sid, namespace, connection)
-            raise Unavailable("Revoked while connecting")
         return client.sid
 
     def _client(self, connection: str, sid: str, namespace: str, principal: Principal, auth: Any) -> Client:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import gevent
@@ -92,7 +91,9 @@ class Returns:
         if shown is not None:
             read_offset(shown, "")
         user = None if principal.anonymous else principal.user_id
-        claimed = self._store.claim(principal.tenant, namespace, pid, user, _scope(principal))
+        claimed = self._store.claim(
+            principal.tenant, namespace, pid, user, scope_of(principal.permissions, principal.admin)
+        )
         session = claimed.session
         try:
             self._evict(claimed)
@@ -156,7 +157,7 @@ class Returns:
         try:
             if session.changed and not for_good:
                 # Rooms of a stock namespace's, that no answer waited for.
-                self._store.save(session, partial(self._fields, client))
+                self._store.save(session, lambda: client.kept(self.memo_of(client)))
             if not self._store.release(session, for_good=for_good):
                 return "moved"
         except Unavailable as error:
@@ -168,7 +169,7 @@ class Returns:
         verb, namespace, sid, generation = [*message.decode(errors="replace").split("\n"), "", "", "", ""][:4]
         session = self._rooms.session(sid, namespace)
         if verb == "evict" and session is not None and generation.isdecimal() and session.generation < int(generation):
-            gevent.spawn(self._drop_session, session)
+            gevent.spawn(self._drop_later, session)
 
     def tick(self) -> None:
         """Save and refresh sessions, and tell idle clients where their logs stand; due several times a second."""
@@ -200,42 +201,39 @@ class Returns:
                 if state == 0:
                     self._save(client, session)
                 else:
-                    gevent.spawn(self._drop_session, session)
+                    gevent.spawn(self._drop_later, session)
 
     def _save(self, client: Client, session: Session) -> bool:
-        current = self._store.save(session, partial(self._fields, client))
+        current = self._store.save(session, lambda: client.kept(self.memo_of(client)))
         self._rooms.unsaved.discard(session)
         if session.stale:
             # It changed while it was saved.
             self._rooms.unsaved.add(session)
         if not current:
-            gevent.spawn(self._drop_session, session)
+            gevent.spawn(self._drop_later, session)
         return current
-
-    def _fields(self, client: Client) -> dict[str, str]:
-        principal = client.principal
-        return {
-            "user": principal.user_id,
-            "anonymous": "1" if principal.anonymous else "0",
-            "scope": _scope(principal),
-            "memo": self.memo_of(client),
-        }
 
     def _evict(self, claimed: Claimed) -> None:
         session = claimed.session
         here = self._rooms.session(session.sid, session.namespace)
         if here is not None:
             self._drop_session(here)
-        elif claimed.open and self._order(
-            claimed.node, f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
-        ):
+            return
+        word = f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
+        if claimed.open and self._order(claimed.node, word):
             deadline = time.monotonic() + EVICT_SECONDS
             while not self._store.acknowledged(session) and time.monotonic() < deadline:
                 gevent.sleep(0.02)
 
+    def _drop_later(self, session: Session) -> None:
+        with suppress(Unavailable):
+            if self._rooms.session(session.sid, session.namespace) is session:
+                self._drop_session(session)
+
     def _drop_session(self, session: Session) -> None:
         client = self._client_of(session)
         if client is None:
+            self._rooms.forget(session.sid, session.namespace)
             return
         self.drop(client)
         deadline = time.monotonic() + BUSY_SECONDS
@@ -247,7 +245,3 @@ class Returns:
     def _client_of(self, session: Session) -> Client | None:
         client = self._clients.get(session.sid, session.namespace)
         return client if client is not None and client.session is session else None
-
-
-def _scope(principal: Principal) -> str:
-    return scope_of(principal.permissions, principal.admin)

@@ -11,6 +11,7 @@ from fanout.membership import Membership
 from protocol import wire_json
 from protocol.envelope import Announcement, Header, parse_offset
 from protocol.scripts import Runner
+from transport.outgoing import Outgoing
 from transport.sockets import SocketServer
 
 
@@ -20,12 +21,21 @@ class Hall:
     def __init__(self, server: Any, manager: Any) -> None:
         self.server, self.manager = server, manager
         self.sent: dict[str, list[Any]] = {}
-        server.eio.send = lambda eio_sid, text: self._record(eio_sid, text)
-        server.eio.send_packet = lambda eio_sid, packet: self._record(eio_sid, packet.data)
+        if isinstance(server, SocketServer):
+            server.post = self._record_message  # type: ignore[method-assign]
+        else:
+            server.eio.send = self._record
+            server.eio.send_packet = lambda eio_sid, packet: self._record(eio_sid, packet.data)
         manager.set_server(server)
 
-    def _record(self, eio_sid: str, text: Any) -> None:
-        self.sent.setdefault(eio_sid, []).append(text)
+    def _record_message(self, eio_sid: str, message: Outgoing) -> None:
+        # Without the 4 with which Engine.IO says that it is a message.
+        for part in (message.text[1:], *message.attachments):
+            if part:
+                self._record(eio_sid, part)
+
+    def _record(self, eio_sid: str, part: str | bytes) -> None:
+        self.sent.setdefault(eio_sid, []).append(part)
 
     def connect(self, eio_sid: str, namespace: str, *rooms: str) -> str:
         """Put a connection into a namespace and rooms; return its sid."""

@@ -306,7 +306,7 @@ def test_a_callback_is_called_by_a_client_of_this_node(node: Hall, outside: Outs
     sid, called = node.connect("e1", "/mine"), []
     node.server.emit("ask", 1, namespace="/mine", to=sid, callback=lambda *args: called.append(args))
     assert node.sent["e1"] == ['2/mine,1["ask",1]']
-    node.server._handle_ack("e1", "/mine", 1, ["x", 2])
+    node.manager.trigger_callback(sid, 1, ["x", 2])
     assert called == [("x", 2)] and outside.published() == []
 
 
@@ -319,7 +319,7 @@ def test_a_callback_is_called_by_a_client_of_another_node(
     (asked,) = outside.published()
     other.manager.heard_outside(dumps(asked).encode())
     assert other.sent["e1"] == ['2/mine,1["ask",1]']
-    other.server._handle_ack("e1", "/mine", 1, ["x"])
+    other.manager.trigger_callback(sid, 1, ["x"])
     (answered,) = outside.published()
     other.manager.heard_outside(dumps(answered).encode())
     assert called == []
