@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(SECTIONS), help="one section; may be repeated")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "9")))
     parser.add_argument("--servers", default="ours,stock,node", help="which, by commas")
-    parser.add_argument("--minutes", type=float, default=16, help="begin no further round after this time")
+    parser.add_argument("--minutes", type=float, default=15, help="begin no further round after this time")
     options = parser.parse_args()
     sections = [name for name in SECTIONS if not options.only or name in options.only]
     rounds = Rounds("transport", versions())
