@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -81,6 +81,8 @@ class Client:
             while True:
                 opcode, text = self.socket.read()
                 if opcode == 8:
+                    with suppress(OSError):
+                        self.socket.write("", opcode=8)
                     raise EOFError("closed")
                 if text == "2":
                     self.socket.write("3")
@@ -96,8 +98,15 @@ class Client:
         return False
 
     def ended(self) -> bool:
-        """Tell whether the server ends the TCP connection within 3 s."""
-        return self.socket.at_end()
+        """Tell whether the server ends the TCP connection within 3 s; a close frame is answered."""
+        try:
+            with gevent.Timeout(3):
+                while True:
+                    self.read()
+        except (EOFError, ConnectionResetError):
+            return self.socket.at_end()
+        except gevent.Timeout:
+            return False
 
     def connect(self, namespace: str, auth: Any = None) -> str:
         """Join a namespace and return the answer: `0…` with the sid, or `4…` with what refused it."""

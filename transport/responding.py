@@ -15,7 +15,8 @@ class Responding:
     cors_credentials: bool
     http_compression: bool
     compression_threshold: int
-    compression_methods: Any
+    _gzip: Callable[[bytes], bytes]
+    _deflate: Callable[[bytes], bytes]
     _cors_allowed_origins: Callable[[Environ], list[str] | None]
     _cors_methods = ""
 
@@ -57,8 +58,9 @@ class Responding:
         if self.http_compression and len(body) >= self.compression_threshold:
             for coding in environ.get("HTTP_ACCEPT_ENCODING", "").split(","):
                 name = coding.split(";")[0].strip()
-                if name in self.compression_methods:
-                    body = getattr(self, "_" + name)(body)
+                compress = {"gzip": self._gzip, "deflate": self._deflate}.get(name)
+                if compress is not None:
+                    body = compress(body)
                     headers.append(("Content-Encoding", name))
                     break
         if answer is not answers.NO_CONTENT:
