@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -13,7 +13,7 @@ from geventwebsocket.handler import WebSocketHandler
 
 from protocol import wire_json
 from tests.hall import OurMembership
-from tests.transport_client import Application, WebSocket
+from tests.transport_client import Application, WebSocket, end_sessions
 from transport.listener import Server
 from transport.sockets import SocketServer
 
@@ -50,11 +50,12 @@ def _run(server: Any, listener: WSGIServer) -> Iterator[Any]:
     try:
         yield server
     finally:
-        for eio_sid in list(server.eio.sockets):
-            if isinstance(server, SocketServer):
-                server.close_transport(eio_sid, "test ends")
+        if isinstance(server, SocketServer):
+            end_sessions(server.eio)
         listener.stop(timeout=0.1)
-        if server.eio.service_task_event is not None:
+        if isinstance(server, SocketServer):
+            server.eio.close()
+        elif server.eio.service_task_event is not None:
             server.eio.shutdown()
 
 
@@ -80,6 +81,8 @@ class Client:
             while True:
                 opcode, text = self.socket.read()
                 if opcode == 8:
+                    with suppress(OSError):
+                        self.socket.write("", opcode=8)
                     raise EOFError("closed")
                 if text == "2":
                     self.socket.write("3")
@@ -95,8 +98,15 @@ class Client:
         return False
 
     def ended(self) -> bool:
-        """Tell whether the server ends the TCP connection within 3 s."""
-        return self.socket.at_end()
+        """Tell whether the server ends the TCP connection within 3 s; a close frame is answered."""
+        try:
+            with gevent.Timeout(3):
+                while True:
+                    self.read()
+        except (EOFError, ConnectionResetError):
+            return self.socket.at_end()
+        except gevent.Timeout:
+            return False
 
     def connect(self, namespace: str, auth: Any = None) -> str:
         """Join a namespace and return the answer: `0…` with the sid, or `4…` with what refused it."""

@@ -94,10 +94,20 @@ def _run(engine: Any, server: WSGIServer) -> Iterator[Node]:
     try:
         yield node
     finally:
-        engine.disconnect() if isinstance(engine, EngineServer) else None
+        if isinstance(engine, EngineServer):
+            end_sessions(engine)
         server.stop(timeout=0.1)
-        if engine.service_task_event is not None:
+        if isinstance(engine, EngineServer):
+            engine.close()
+        elif engine.service_task_event is not None:
             engine.shutdown()
+
+
+def end_sessions(engine: EngineServer) -> None:
+    """Close all sessions, and wait until their disconnect handlers have run and their sockets are gone."""
+    for sid in list(engine.sockets):
+        engine.close_transport(sid, "test ends")
+    until(lambda: not engine.sockets and not engine.poller)
 
 
 class Response(NamedTuple):
@@ -217,9 +227,14 @@ class WebSocket(Http):
         self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
 
     def read(self) -> tuple[int, str]:
+        """Return the next frame's opcode and text; of a close frame its code, if it has one, and its reason."""
         first, size = self.exactly(2)
         if size == 126:
             size = struct.unpack("!H", self.exactly(2))[0]
         elif size == 127:
             size = struct.unpack("!Q", self.exactly(8))[0]
-        return first & 15, self.exactly(size).decode()
+        opcode, payload = first & 15, self.exactly(size)
+        if opcode == 8 and payload:
+            code: int = struct.unpack_from("!H", payload)[0]
+            return opcode, f"{code} {payload[2:].decode()}".strip()
+        return opcode, payload.decode()

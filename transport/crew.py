@@ -64,7 +64,10 @@ class Crew:
         """End the idle greenlets; those at work end with their work."""
         self._closed = True
         while self._idle:
-            self._idle.pop().throw()
+            idle = self._idle.pop()
+            # Where it ends, its parent goes on: the hub would, and not come back here.
+            idle.parent = getcurrent()
+            idle.throw()
 
     def _switch(self, hub: Any, work: Work) -> None:
         self._working += 1

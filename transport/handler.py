@@ -108,10 +108,16 @@ class Handler(WSGIHandler):
         environ["wsgi.input"] = self.wsgi_input
         environ["wsgi.input_terminated"] = True
         environ[READER_KEY] = self.rfile
-        if asks_for_upgrade(environ) or self.server.transport.engine.draining:
+        if asks_for_upgrade(environ):
             # A refused one: what the client sends next may be frames.
             self.close_connection = True
         return environ
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if self.close_connection or self.server.transport.engine.draining:
+            # Or a proxy would keep the connection for another request.
+            headers = [*headers, ("Connection", "close")]
+        return super().start_response(status, headers, exc_info)
 
     def log_request(self) -> None:
         """Log nothing: the access log is nginx's."""

@@ -58,7 +58,7 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         """
         return Outgoing("4" + text, slow=Slow(policy, key))
 
-    def event(self, namespace: str, arguments: list[Any]) -> Outgoing:
+    def event_message(self, namespace: str, arguments: list[Any]) -> Outgoing:
         """Return an event made ready for `post`: its name and what follows it; bytes become attachments."""
         return encode(packet.EVENT, namespace, None, arguments, self.packet_class.json.dumps)
 
@@ -70,11 +70,7 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
 
     def post_to_all(self, eio_sids: Iterable[str], message: Outgoing) -> None:
         """Send a message to many connections."""
-        sockets = self.eio.sockets
-        for eio_sid in eio_sids:
-            session = sockets.get(eio_sid)
-            if session is not None:
-                session.post(message)
+        self.eio.broadcast(eio_sids, message)
 
     def backlog(self, eio_sid: str) -> float:
         """Return the share of a connection's outbox that is in use, from 0; 0 for a connection that is gone."""

@@ -34,7 +34,7 @@ class Owner(Protocol):
         ...
 
     def lost(self, whole: bool) -> None:
-        """Hear, once, that the peer closed the connection (`whole`: as the protocol says) or broke it."""
+        """Hear, once, that the connection has ended (`whole`), or that it is ended for what was wrong in it."""
         ...
 
 
@@ -86,7 +86,7 @@ class WebSocket:
     def start(self, read: bytes = b"") -> None:
         """Begin to read; `read` is what came right behind the request that opened it."""
         if self._descriptor < 0:
-            self._lose(whole=False)
+            self._lose(whole=True)
             return
         self._poller.add(self._descriptor, self, self._events)
         if read:
@@ -157,7 +157,7 @@ class WebSocket:
         if events & ~WRITE and not (self._paused or self._behind):
             self._read()
         elif events & BROKEN:
-            self.broken()
+            self._hang_up()
 
     def _read(self) -> None:
         try:
@@ -167,7 +167,7 @@ class WebSocket:
         except OSError:
             data = b""
         if not data:
-            self.broken()
+            self._hang_up()
             return
         self._reader.feed(data)
         self._pump()
@@ -219,6 +219,10 @@ class WebSocket:
         if self.owner is not None and not self._events & WRITE:
             with contextlib.suppress(OSError):
                 self.send(frames.close_frame(code))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End, as the peer or the network did."""
         self._lose(whole=True)
         self.abort()
 

@@ -179,7 +179,9 @@ def test_an_upgrade_moves_and_knows_the_clients_address(tmp_path: Path) -> None:
     with serving(directory) as one, serving(directory) as two, Http(one.port) as http:
         sid = two.polling_session()
         assert http.get(f"{PATH}{WEBSOCKET}&sid={sid}", **UPGRADE).status == 101
-        assert two.server.pool.free_count() == two.server.pool.size - 1
+        assert two.engine.sockets[sid].upgrading and not one.engine.sockets
+        # A WebSocket holds no greenlet on either side.
+        assert len(two.server.pool) == 0 and until(lambda: len(one.server.pool) == 0) is True
         with Http(one.port) as other:
             fresh = handshake(other.get(PATH + POLLING))["sid"]
             assert fresh.startswith(one.engine.node_tag)

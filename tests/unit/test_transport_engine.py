@@ -169,7 +169,7 @@ def test_a_second_poll_closes_the_session() -> None:
     with serving() as node, serving_stock() as stock, node.connect() as one, node.connect() as two:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         one.send("GET", target)
-        until(lambda: next(iter(node.engine.sockets.values())).polling)
+        until(lambda: next(iter(node.engine.sockets.values())).polling.waiting)
         assert two.get(target).json["code"] == 3
         closed = one.response()
         assert (closed.status, closed.body) == (200, b"1")
@@ -188,8 +188,7 @@ def test_a_second_post_closes_the_session() -> None:
     with serving() as node, node.connect() as one, node.connect() as two:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         one.send("POST", target, Content_Length="10")
-        until(lambda: node.server.pool.size - node.server.pool.free_count() == 2)
-        gevent.sleep(0.05)
+        until(lambda: next(iter(node.engine.sockets.values())).polling._posting)
         assert two.post(target, "4a").status == 400
         assert node.engine.sockets == {}
 
@@ -208,7 +207,7 @@ def test_a_cancelled_poll_closes_the_session() -> None:
 
 
 def test_packets_that_could_not_be_written_end_the_session() -> None:
-    with serving() as node, node.connect() as http:
+    with serving(outbox_bytes=20_000_000) as node, node.connect() as http:
         sid = node.polling_session()
         # One poll carries 16 packets; together they are more than the kernel's buffers take.
         for _ in range(16):
@@ -252,7 +251,7 @@ def test_a_client_that_closes_ends_its_poll_with_a_noop() -> None:
     with serving() as node, node.connect() as one, node.connect() as two:
         target = f"{PATH}{POLLING}&sid={node.polling_session()}"
         one.send("GET", target)
-        until(lambda: next(iter(node.engine.sockets.values())).polling)
+        until(lambda: next(iter(node.engine.sockets.values())).polling.waiting)
         closed = two.post(target, "1")
         assert (closed.status, closed.body) == (200, b"ok")
         assert one.response().body == b"6"
@@ -263,12 +262,12 @@ def test_close_transport_answers_the_poll_at_once_and_runs_the_handlers() -> Non
     with serving() as node, node.connect() as http:
         sid = node.polling_session()
         http.send("GET", f"{PATH}{POLLING}&sid={sid}")
-        until(lambda: node.engine.sockets[sid].polling)
+        until(lambda: node.engine.sockets[sid].polling.waiting)
         node.engine.send(sid, "last")
         node.engine.close_transport(sid, "revoked")
+        assert http.response().body == b"4last"
+        until(lambda: node.engine.sockets == {})
         assert node.named("disconnect") == ["revoked"]
-        assert http.response().body == b"4last\x1e6"
-        assert node.engine.sockets == {}
         node.engine.close_transport(sid, "again")
         assert node.named("disconnect") == ["revoked"]
 
@@ -280,6 +279,7 @@ def test_the_session_can_be_read_while_its_disconnect_handler_runs() -> None:
         node.engine.save_session(sid, {"user": "u"})
         node.engine.on("disconnect", lambda sid, reason: seen.append(node.engine.get_session(sid)))
         node.engine.close_transport(sid, "x")
+        until(lambda: not node.engine.sockets)
     assert seen == [{"user": "u"}]
 
 
@@ -301,14 +301,17 @@ def test_who_joins_nothing_is_closed() -> None:
         node.engine.left("gone")
 
 
-def test_a_connect_handler_that_fails_leaves_nothing() -> None:
+def test_a_connect_handler_that_fails_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def fail(sid: str, environ: Any) -> None:
         raise RuntimeError("no")
 
-    with serving() as node, node.connect() as http:
+    with serving() as node, node.connect() as http, node.connect() as websocket:
         node.engine.on("connect", fail)
-        assert http.get(PATH + POLLING).status == 403
-        assert node.engine.sockets == {}
+        assert http.get(PATH + POLLING).status == 500
+        websocket.send("GET", PATH + WEBSOCKET, **UPGRADE)
+        assert websocket.at_end(1)
+        assert node.engine.sockets == {} and not node.engine.poller
+        assert "RuntimeError: no" in caplog.text
 
 
 def test_a_large_answer_is_compressed_where_the_client_can_read_it() -> None:

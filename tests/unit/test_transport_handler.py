@@ -20,12 +20,18 @@ def test_a_long_head_is_refused() -> None:
         assert http.at_end()
 
 
-def test_a_slow_head_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_slow_head_is_dropped(earlier: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one of a connection has no greenlet yet; those after it have."""
+    monkeypatch.setattr("transport.arrival.HEAD_SECONDS", 0.1)
     monkeypatch.setattr("transport.head.HeadReader.fill_head.__defaults__", (1.0, 0.1))
     with serving() as node, node.connect() as http:
+        for _ in range(earlier):
+            assert http.get("/").status == 404
         http.socket.sendall(b"GET / HTTP/1.1\r\n")
+        until(lambda: len(node.engine.poller) == 1 - earlier)
         assert http.at_end(2)
-        until(lambda: node.server.pool.free_count() == node.server.pool.size)
+        until(lambda: not node.server.pool and not node.engine.poller)
 
 
 @pytest.mark.parametrize(

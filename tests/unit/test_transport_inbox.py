@@ -1,17 +1,39 @@
 """An inbox: in order, bounded, one greenlet while there is work and none otherwise."""
 
+from collections.abc import Iterator
+
 import gevent
 import pytest
 from gevent.event import Event
 
 from tests.transport_client import until
+from transport.crew import Crew
 from transport.inbox import MAX_WAITING, Inbox
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
-def test_work_is_done_in_order_though_it_waits() -> None:
-    inbox, done, go = Inbox(), [], Event()
+class Emptied(Inbox):
+    """An inbox that counts how often it told that it was empty."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.times = crew, 0
+        super().__init__(crew, self.emptied)
+
+    def emptied(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def inbox(no_leaks: None) -> Iterator[Emptied]:
+    crew = Crew()
+    yield Emptied(crew)
+    until(lambda: len(crew) == 0)
+    crew.close()
+
+
+def test_work_is_done_in_order_though_it_waits(inbox: Emptied) -> None:
+    done, go = [], Event()
     for number in range(10):
         assert inbox.put(lambda number=number: (go.wait() if number == 0 else gevent.sleep(0), done.append(number)))
     gevent.sleep(0.01)
@@ -21,10 +43,11 @@ def test_work_is_done_in_order_though_it_waits() -> None:
     assert done == list(range(10))
     assert inbox.put(lambda: done.append("again"))
     until(lambda: done[-1] == "again")
+    assert inbox.times == 2
 
 
-def test_one_greenlet_works_and_none_waits_for_work() -> None:
-    inbox, most, now = Inbox(), 0, 0
+def test_one_greenlet_works_and_none_waits_for_work(inbox: Emptied) -> None:
+    most = now = 0
 
     def work() -> None:
         nonlocal most, now
@@ -39,8 +62,8 @@ def test_one_greenlet_works_and_none_waits_for_work() -> None:
     assert most == 1
 
 
-def test_a_full_inbox_takes_no_more_until_there_is_room() -> None:
-    inbox, done, go = Inbox(), [], Event()
+def test_a_full_inbox_takes_no_more_until_there_is_room(inbox: Emptied) -> None:
+    done, go = [], Event()
     assert inbox.put(go.wait)
     gevent.sleep(0)
     assert all(inbox.put(lambda: done.append(1)) for _ in range(MAX_WAITING))
@@ -52,8 +75,8 @@ def test_a_full_inbox_takes_no_more_until_there_is_room() -> None:
     assert "too much" not in done
 
 
-def test_a_closed_inbox_forgets_what_waits_and_lets_end_what_has_begun() -> None:
-    inbox, done, go = Inbox(), [], Event()
+def test_a_closed_inbox_forgets_what_waits_and_lets_end_what_has_begun(inbox: Emptied) -> None:
+    done, go = [], Event()
     inbox.put(lambda: (go.wait(), done.append("begun")))
     inbox.put(lambda: done.append("waited"))
     gevent.sleep(0)
@@ -61,14 +84,16 @@ def test_a_closed_inbox_forgets_what_waits_and_lets_end_what_has_begun() -> None
     assert not inbox.put(lambda: done.append("after"))
     go.set()
     until(lambda: not inbox._working)
-    assert done == ["begun"]
+    assert done == ["begun"] and inbox.times == 0
 
 
-def test_work_that_raises_after_all_does_not_stop_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
-    inbox, done = Inbox(), []
+def test_work_that_raises_after_all_does_not_stop_what_comes_next(
+    inbox: Emptied, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
     inbox.put(lambda: [].pop())
     inbox.put(lambda: done.append("next"))
     gevent.sleep(0.01)
     inbox.put(lambda: done.append("later"))
     until(lambda: done == ["next", "later"])
-    assert "IndexError" in capsys.readouterr().err
+    assert "IndexError" in caplog.text

@@ -130,7 +130,7 @@ def ours(gated: bool = True, **options: Any) -> Iterator[World]:
     with serving(build, gate, **options) as server:
         yield World(server, gate, mine, typed)
     assert server.eio.sockets == {} and server.environ == {}
-    assert server.manager.rooms == {} and server.manager.callbacks == {} and server._binary_packet == {}
+    assert server.manager.rooms == {} and server.manager.callbacks == {} and server._partial == {}
     assert server._inboxes == {} and server._running == {}
     assert server.manager._rooms_of == {} and server.manager._connecting == set() == server.manager._leaving
 
@@ -341,6 +341,7 @@ def test_closing_a_transport_leaves_every_namespace_once_and_says_no_word() -> N
         with pytest.raises(EOFError):
             client.read()
         assert client.ended()
+        until(lambda: not world.server.eio.sockets)
         assert world.mine.log[1:] == [("disconnect", "revoked")]
         assert world.gate and sorted(world.gate.log[-2:]) == [("left", "/mine"), ("left", "/typed")]
 
@@ -539,7 +540,7 @@ def test_a_binary_packet_before_connect_is_not_kept() -> None:
     """Row 4."""
     with ours() as world, Client(world.server) as client:
         client.send('51-/mine,["e",{"_placeholder":true,"num":0}]')
-        assert client.ended() and world.server._binary_packet == {}
+        assert client.ended() and world.server._partial == {}
 
 
 def test_a_binary_packet_that_is_never_completed_goes_with_its_connection() -> None:
@@ -548,8 +549,8 @@ def test_a_binary_packet_that_is_never_completed_goes_with_its_connection() -> N
         with Client(world.server) as client:
             client.joined("/mine")
             client.send('52-/mine,["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
-            until(lambda: world.server._binary_packet)
-        until(lambda: world.server._binary_packet == {})
+            until(lambda: world.server._partial)
+        until(lambda: world.server._partial == {})
 
 
 def test_bytes_reach_a_stock_handler_and_come_back() -> None:
