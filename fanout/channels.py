@@ -53,13 +53,10 @@ class Channels:
         ordered: Callable[[bytes], None] = lambda message: None,
         volatile: Collection[str] = (),
     ) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._publisher = publisher
+        self._redis, self._keys, self._publisher = redis, keys, publisher
         self._listener = listen(self._heard, self._confirmed)
         self._outside_channel, self._outside = outside_channel, outside
-        self._deliver, self._lost, self._said = deliver, lost, said
-        self._ordered = ordered
+        self._deliver, self._lost, self._said, self._ordered = deliver, lost, said, ordered
         self._volatile = frozenset(volatile)
         self._canary = keys.shared("canary", node)
         self._canary_heard = -DEAF_SECONDS
@@ -171,16 +168,18 @@ class Channels:
 
     def _confirmed(self, name: str) -> None:
         if name in self._channels:
-            channel = self._channels[name]
-            channel.order.hold()
-            channel.confirmed += 1
-            gevent.spawn(self._align, name, channel, channel.confirmed)
+            self._align_anew(name, self._channels[name])
         elif name in self._controls:
             control = self._controls[name]
             control.ready.set()
             self._said(control.tenant)
         elif name == self._canary:
             self._sing_now.set()
+
+    def _align_anew(self, name: str, channel: Channel) -> None:
+        channel.order.hold()
+        channel.confirmed += 1
+        gevent.spawn(self._align, name, channel, channel.confirmed)
 
     def _align(self, name: str, channel: Channel, confirmed: int) -> None:
         while self._channels.get(name) is channel and channel.confirmed == confirmed:
@@ -220,13 +219,15 @@ class Channels:
                 # Anyone with the Redis password can publish here. It is ignored and counted; the rest goes on.
                 self.dropped["malformed"] += 1
                 return
+            if channel.order.skips(announcement):
+                self._align_anew(name, channel)
             self._pass_on(channel, channel.order.accept(announcement))
         elif name == self._canary:
-            if message == _SONG:
-                self._canary_heard = time.monotonic()
-                self._heard_once.set()
-            else:
+            if message != _SONG:
                 self._ordered(message)
+                return
+            self._canary_heard = time.monotonic()
+            self._heard_once.set()
         elif name == self._outside_channel:
             self._outside(message)
         elif name in self._controls:

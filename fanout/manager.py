@@ -52,10 +52,11 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     def deliver(self, namespace: str, announcement: Announcement) -> None:
         """Send an event to this node's clients in any of its rooms, each once."""
         header = announcement.header
-        if self._recovering and announcement.offset is not None and announcement.offset.number % LOOK_EVENTS == 0:
-            # Once this one is on its way.
-            gevent.spawn(self.tell_positions)
         table = self.rooms.get(namespace)
+        recovering = self._recovering.get(namespace)
+        if recovering and header.rooms and announcement.offset and announcement.offset.number % LOOK_EVENTS == 0:
+            # Once this one is on its way.
+            gevent.spawn(self.tell_behind, namespace, header.rooms[0].partition(":")[0])
         found = [table[room] for room in header.rooms if room in table] if table else ()
         if not found:
             return
@@ -64,8 +65,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             # Also a copy: a client that is too slow is closed in the middle of this.
             clients.update(members)
         clients.pop(header.except_sid, None)
-        post = self.server.post
-        recovering = self._recovering.get(namespace)
         if recovering:
             self._deliver_marked(namespace, announcement, clients, recovering)
         elif self._holds or self._told or self._connecting:
@@ -73,8 +72,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             self._deliver_carefully(namespace, announcement, clients, message)
         elif clients:
             message = self._message(namespace, announcement.arguments, header.policy, header.key)
-            for eio_sid in clients.values():
-                post(eio_sid, message)
+            self.server.post_to_all(clients.values(), message)
 
     def _deliver_carefully(
         self, namespace: str, announcement: Announcement, clients: dict[str, str], message: Any
@@ -98,7 +96,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         if not back:
             return
         number = announcement.after if offset is None else offset.number
-        text = marked(announcement.arguments, announcement.mark)
+        text = marked(announcement.arguments, announcement.mark or str(offset))
         message, now = self._message(namespace, text, header.policy, header.key), time.monotonic()
         careful = self._holds or self._told or self._connecting
         for sid in back:
@@ -117,10 +115,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
     def leave(self, sid: str, namespace: str, room: str) -> None:
         """Take a client of this node out of a room, if it is there."""
         self.basic_leave_room(sid, namespace, room)
-
-    def forget(self, sid: str, namespace: str) -> None:
-        """Forget a client whose connection ends, at once."""
-        self.basic_disconnect(sid, namespace)
 
     def tell_lost(self, tenant: str, namespace: str, reason: str) -> None:
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
@@ -169,7 +163,7 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         # The library sends to local clients first and to Redis then. Ours are served when the message comes back:
         # so all get it or nobody does, and in one order.
         if heard:
-            if message.get("callback") is not None or message["namespace"] not in self._recovering:
+            if message.get("callback") is not None:
                 super()._handle_emit(message)
             else:
                 room, skip = message["room"], message.get("skip_sid")
@@ -180,16 +174,20 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         self, event: str, data: Any, namespace: str, room: Any, skip_sid: Any = None, callback: Any = None
     ) -> None:
         """Emit to clients of this node; those that recover get an offset as the last argument."""
-        recovering = self._recovering.get(namespace)
-        if not recovering or callback is not None:
+        if callback is not None:
             LocalManager.emit(self, event, data, namespace, room, skip_sid, callback)
             return
-        skipped = list(skip_sid) if isinstance(skip_sid, (list, tuple)) else [skip_sid]
-        back = recovering.keys() & self.recipients(namespace, room).keys()
-        LocalManager.emit(self, event, data, namespace, room, [*skipped, *back])
+        clients = self.recipients(namespace, room)
+        for sid in skip_sid if isinstance(skip_sid, (list, tuple)) else (skip_sid,):
+            clients.pop(sid, None)
+        if self._connecting:
+            clients = {sid: eio_sid for sid, eio_sid in clients.items() if (namespace, sid) not in self._connecting}
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        for sid in back.difference(skipped):
-            LocalManager.emit(self, event, (*arguments, self.standing(sid, namespace)), namespace, sid)
+        for sid in self._recovering.get(namespace, {}).keys() & clients.keys():
+            own = self.server.event(namespace, [event, *arguments, self.standing(sid, namespace)])
+            self.server.post(clients.pop(sid), own)
+        if clients:
+            self.server.post_to_all(clients.values(), self.server.event(namespace, [event, *arguments]))
 
     def _keep_for_connecting(self, message: dict[str, Any]) -> None:
         """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""

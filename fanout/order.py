@@ -73,6 +73,11 @@ class Order:
             return False
         return here is None or first.epoch == here.epoch or ended == here
 
+    def skips(self, announcement: Announcement) -> bool:
+        """Tell whether a number is missing before this one: the log may hold it."""
+        offset = announcement.offset
+        return self.aligned and offset is not None and offset.number > _next(self.position)
+
     def accept(self, announcement: Announcement) -> Iterator[Announcement]:
         """Yield the announcement if it is the next one, or volatile; nothing for one that was heard before."""
         if not self.aligned:

@@ -135,7 +135,7 @@ class Recovery:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             eio_sid = self._clients.eio_sid_from_sid(session.sid, session.namespace)
-            if eio_sid is None or time.monotonic() > deadline:
+            if eio_sid not in server.environ or time.monotonic() > deadline:
                 raise Unavailable("The client takes nothing, or is gone again")
             if server.backlog(eio_sid) < FULL:
                 return
@@ -155,7 +155,7 @@ def _latest(shown: Offset, start: Offset | None, head: Offset | None) -> Offset:
 def _check_epoch(at: Offset, page: Page) -> None:
     head, ended = page.head, page.ended
     first = page.events[0].offset if page.events else None
-    if at == ORIGIN or (first is not None and first == at):
+    if at == ORIGIN or (head is not None and first == at):
         return
     if head is None or (first is not None and first.number == at.number):
         raise NotRecovered("epoch")

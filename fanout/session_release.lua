@@ -1,9 +1,10 @@
 -- Hears that a session's connection ended, and that it was let go of.
 -- KEYS: session. ARGV: generation, life (ms) from now on, 0 to forget it.
--- Reply: 1 where this was the current generation; otherwise nothing is done, but that the newer one learns of it.
+-- Reply: 0 where a newer generation goes on with it, which learns of this; else 1, also where it was lost.
 local held = redis.call('HGET', KEYS[1], 'generation')
+if not held then return 1 end
 if held ~= ARGV[1] then
-  if held then redis.call('HSET', KEYS[1], 'acked', ARGV[1]) end
+  redis.call('HSET', KEYS[1], 'acked', ARGV[1])
   return 0
 end
 if ARGV[2] == '0' then

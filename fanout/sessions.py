@@ -5,7 +5,7 @@ Each has a generation, one for each connection in turn. Whoever acts for an olde
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class Session:
     tenant: str
     namespace: str
     sid: str
-    pid: str
+    pid: str = field(repr=False)
     start: str
     generation: int = 1
     rooms: dict[str, str] = field(default_factory=dict)
@@ -103,18 +103,18 @@ class SessionStore:
         session.rooms = {name[2:]: since for name, since in fields.items() if name.startswith("r:")}
         return Claimed(session, fields["user"], fields["memo"], reply[2], reply[3] == "1")
 
-    def save(self, session: Session, user: str, anonymous: bool, scope: str, memo: str) -> bool:
-        """Save what has changed; return False where a newer generation has it. Raises Unavailable."""
+    def save(self, session: Session, fields: Callable[[], dict[str, str]]) -> bool:
+        """Save what has changed; return False where a newer generation has it. Raises Unavailable.
+
+        `fields()` are `user`, `anonymous` (1 or 0), `scope` and `memo`, as they are when no other save is at work.
+        """
         with session.saving:
             changed, session.changed = session.changed, set()
             session.stale = False
             values = {
+                **fields(),
                 "sid": session.sid,
-                "user": user,
-                "anonymous": "1" if anonymous else "0",
-                "scope": scope,
                 "start": session.start,
-                "memo": memo,
                 "node": self._node,
                 "open": "1",
             }

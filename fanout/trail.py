@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fanout.holds import Holds
+from fanout.rooms import tenant_room
 from fanout.sessions import Session
 from protocol.envelope import ORIGIN, Offset
 from protocol.wire_json import dumps
@@ -37,6 +38,10 @@ class Trail(Holds):
     def session(self, sid: str, namespace: str) -> Session | None:
         """Return the session of a recovering client of this node."""
         return self._recovering.get(namespace, {}).get(sid)
+
+    def forget(self, sid: str, namespace: str) -> None:
+        """Forget a client whose connection ends, at once."""
+        self.basic_disconnect(sid, namespace)
 
     def sessions(self) -> list[Session]:
         """Return the sessions of all recovering clients of this node."""
@@ -78,6 +83,12 @@ class Trail(Holds):
                 session.sent = self.position(session.tenant, namespace).number
                 session.sent_at = time.monotonic()
         self.server.post(eio_sid, self._message(namespace, dumps(arguments)))
+
+    def tell_behind(self, namespace: str, tenant: str) -> None:
+        """Tell those of a tenant's clients who are far behind."""
+        sessions = self._recovering.get(namespace, {})
+        members = self.rooms.get(namespace, {}).get(tenant_room(tenant), {})
+        self.tell_positions([sessions[sid] for sid in members if sid in sessions])
 
     def tell_positions(self, sessions: Iterable[Session] | None = None) -> None:
         """Tell those who are a minute or nearly 1,000 events behind, of `sessions` or of all."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from auth.policy import scope_of
 from auth.principal import Principal
 from fanout.recovery import Missed
 from fanout.sessions import Session
@@ -34,6 +35,16 @@ class Client:
     memo: str = ""
     resync: str = ""
     busy: bool = False
+
+    def kept(self, memo: str) -> dict[str, str]:
+        """Return what is kept of it with its session."""
+        principal = self.principal
+        return {
+            "user": principal.user_id,
+            "anonymous": "1" if principal.anonymous else "0",
+            "scope": scope_of(principal.permissions, principal.admin),
+            "memo": memo,
+        }
 
 
 class Bucket:

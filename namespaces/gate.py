@@ -88,13 +88,13 @@ class Gate:
         self.clients.add(client)
         try:
             # Once more, now that this node hears of the tenant's revocations: one between the two is in Redis.
-            revoked = self._access.revoked([client.principal])[0]
+            if self._access.revoked([client.principal])[0]:
+                raise Unavailable("Revoked while connecting")
         except BaseException:
+            # By its session's sid, which the transport doesn't know yet.
+            self._rooms.forget(client.sid, namespace)
             self.left(client.sid, namespace, connection)
             raise
-        if revoked:
-            self.left(client.sid, namespace, connection)
-            raise Unavailable("Revoked while connecting")
         return client.sid
 
     def _client(self, connection: str, sid: str, namespace: str, principal: Principal, auth: Any) -> Client:
@@ -194,14 +194,19 @@ class Gate:
         before = client.principal
         principal = self._access.refresh(before, token, client.connection)
         self._require_read_scope(client.namespace, principal)
-        self.clients.refresh(client, principal)
+        self._renew(client, principal)
         for other in self.clients.of_connection(client.connection):
             # The connection would be closed when the old token ends in any of its namespaces.
             if other is not client and other.principal == before:
                 with suppress(Forbidden):
                     self._require_read_scope(other.namespace, principal)
-                    self.clients.refresh(other, principal)
+                    self._renew(other, principal)
         return principal
+
+    def _renew(self, client: Client, principal: Principal) -> None:
+        self.clients.refresh(client, principal)
+        if self._returns is not None:
+            self._returns.touch(client)
 
     def tick(self) -> None:
         """Warn clients whose token ends within a minute, and close the connections of ended and revoked ones."""

@@ -91,7 +91,9 @@ class Returns:
         if shown is not None:
             read_offset(shown, "")
         user = None if principal.anonymous else principal.user_id
-        claimed = self._store.claim(principal.tenant, namespace, pid, user, _scope(principal))
+        claimed = self._store.claim(
+            principal.tenant, namespace, pid, user, scope_of(principal.permissions, principal.admin)
+        )
         session = claimed.session
         try:
             self._evict(claimed)
@@ -116,8 +118,16 @@ class Returns:
     def settle(self, client: Client) -> None:
         """Save what changed of a client's session, before it is told so. Raises Unavailable."""
         session = client.session
-        if session is not None and session.stale and not self._save(client, session):
+        # A save that is under way may hold this command's change, and isn't there yet.
+        unsaved = session is not None and (session.stale or session.saving.locked())
+        if session is not None and unsaved and not self._save(client, session):
             raise Unavailable("Another connection goes on with this session")
+
+    def touch(self, client: Client) -> None:
+        """Hear that a client's permissions changed."""
+        if client.session is not None:
+            client.session.stale = True
+            self._rooms.unsaved.add(client.session)
 
     def replay(self, client: Client, instead: Callable[[str, str], tuple[str, int]]) -> None:
         """Send what a client missed, and enter its rooms. Raises Unavailable."""
@@ -134,8 +144,7 @@ class Returns:
         if resync:
             self._rooms.send_to(client.sid, client.namespace, "resync", {"reason": resync})
         if not session.saved:
-            session.stale = True
-            self._rooms.unsaved.add(session)
+            self.touch(client)
             # A failure is tried again with the next tick; a client that comes back before is told that it is unknown.
             with suppress(Unavailable):
                 self._save(client, session)
@@ -146,6 +155,9 @@ class Returns:
         if session is None:
             return "left"
         try:
+            if session.changed and not for_good:
+                # Rooms of a stock namespace's, that no answer waited for.
+                self._store.save(session, lambda: client.kept(self.memo_of(client)))
             if not self._store.release(session, for_good=for_good):
                 return "moved"
         except Unavailable as error:
@@ -157,7 +169,7 @@ class Returns:
         verb, namespace, sid, generation = [*message.decode(errors="replace").split("\n"), "", "", "", ""][:4]
         session = self._rooms.session(sid, namespace)
         if verb == "evict" and session is not None and generation.isdecimal() and session.generation < int(generation):
-            gevent.spawn(self._drop_session, session)
+            gevent.spawn(self._drop_later, session)
 
     def tick(self) -> None:
         """Save and refresh sessions, and tell idle clients where their logs stand; due several times a second."""
@@ -189,18 +201,16 @@ class Returns:
                 if state == 0:
                     self._save(client, session)
                 else:
-                    gevent.spawn(self._drop_session, session)
+                    gevent.spawn(self._drop_later, session)
 
     def _save(self, client: Client, session: Session) -> bool:
-        principal = client.principal
-        memo = self.memo_of(client)
-        current = self._store.save(session, principal.user_id, principal.anonymous, _scope(principal), memo)
+        current = self._store.save(session, lambda: client.kept(self.memo_of(client)))
         self._rooms.unsaved.discard(session)
         if session.stale:
             # It changed while it was saved.
             self._rooms.unsaved.add(session)
         if not current:
-            gevent.spawn(self._drop_session, session)
+            gevent.spawn(self._drop_later, session)
         return current
 
     def _evict(self, claimed: Claimed) -> None:
@@ -208,16 +218,22 @@ class Returns:
         here = self._rooms.session(session.sid, session.namespace)
         if here is not None:
             self._drop_session(here)
-        elif claimed.open and self._order(
-            claimed.node, f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
-        ):
+            return
+        word = f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
+        if claimed.open and self._order(claimed.node, word):
             deadline = time.monotonic() + EVICT_SECONDS
             while not self._store.acknowledged(session) and time.monotonic() < deadline:
                 gevent.sleep(0.02)
 
+    def _drop_later(self, session: Session) -> None:
+        with suppress(Unavailable):
+            if self._rooms.session(session.sid, session.namespace) is session:
+                self._drop_session(session)
+
     def _drop_session(self, session: Session) -> None:
         client = self._client_of(session)
         if client is None:
+            self._rooms.forget(session.sid, session.namespace)
             return
         self.drop(client)
         deadline = time.monotonic() + BUSY_SECONDS
@@ -229,7 +245,3 @@ class Returns:
     def _client_of(self, session: Session) -> Client | None:
         client = self._clients.get(session.sid, session.namespace)
         return client if client is not None and client.session is session else None
-
-
-def _scope(principal: Principal) -> str:
-    return scope_of(principal.permissions, principal.admin)

@@ -38,8 +38,9 @@ from services.patches import patch_state
 from services.presence import NAMESPACE, Member, Presence
 from stores.workspaces import WorkspaceState, WorkspaceStore
 
-# How often a patch without a base version is made anew because others were faster.
+# How often a patch without a base version is made anew at least, and for how long, because others were faster.
 PATCH_TRIES = 50
+PATCH_SECONDS = 5.0
 _users = msgspec.json.Decoder(dict[str, User])
 
 
@@ -264,7 +265,8 @@ class Workspaces:
         self, tenant: str, workspace_id: str, patch: Patch, by: str, base_version: int | None, repeat: Repeat | None
     ) -> Published:
         current: WorkspaceState | None = None
-        for attempt in range(PATCH_TRIES):
+        until, attempt = time.monotonic() + PATCH_SECONDS, 0
+        while attempt < PATCH_TRIES or time.monotonic() < until:
             if current is None:
                 current = self._store.read(tenant, workspace_id, self._head_key(tenant))
             try:
@@ -285,11 +287,12 @@ class Workspaces:
                 if not error.texts or base_version is not None:
                     raise
                 current = WorkspaceState.of_refusal(error.texts)
+            attempt += 1
             if attempt > 10:
                 # In step with other writers; a step aside, and what was read is old then.
                 time.sleep(random.uniform(0.001, 0.02))
                 current = None
-        raise Busy(f"Others were faster {PATCH_TRIES} times; try again")
+        raise Busy(f"Others were faster {attempt} times; try again")
 
     def _done(self, tenant: str, workspace_id: str, patch: Patch, by: str, repeat: Repeat) -> Published | None:
         """Return what an earlier call with the same key published, if any. Raises Conflict for another request."""

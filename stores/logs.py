@@ -21,8 +21,8 @@ PAGE_BYTES = 524_288
 SEARCH_RECORDS = 20_000
 # Members of an index walked in one script: a page of 1,000 and one more, to know whether it is the last; 1-3 ms.
 WALK = 1_001
-SEARCH_SLICE = 500
-PURGE_SLICE = 250
+SEARCH_SLICE = 250
+PURGE_SLICE = 100
 # The largest record must fit into what is kept.
 _LEAST_BYTES = 131_072
 
@@ -102,7 +102,7 @@ class LogStore:
     def purge(self, tenant: str) -> None:
         """Remove what clears and full batches have hidden, in slices, until nothing is left.
 
-        Due after a clear and after an append of more than 250; later appends do the same, bit by bit.
+        Due after a clear and after an append of more than a slice; later appends do the same, bit by bit.
         """
         keys = self._tenant_keys(tenant)
         while self._runner.run(_PURGE, keys, [self._prefix(tenant), PURGE_SLICE]):
@@ -115,7 +115,7 @@ class LogStore:
         search reads 20,000 records at most and may return fewer, even none, with a cursor to go on from.
         """
         prefix = self._prefix(tenant)
-        keys = [f"{prefix}{name}" for name in ("rec", "all", "cleared", "head")] + ([head_key] if head_key else [])
+        keys = [f"{prefix}{name}" for name in ("rec", "all", "trash", "head")] + ([head_key] if head_key else [])
         limit = 0 if query.levels is not None and not query.levels else query.limit
         matches = _matcher(query.search)
         criteria = self._criteria(query)

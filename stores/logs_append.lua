@@ -25,10 +25,10 @@ local function iso(ms)
   return text
 end
 
--- How many records of a full log an append removes; more are hidden by `low` until later appends, or a purge, remove
--- them. A batch of 1,000 would block Redis half as long again. Beyond `SLACK` hidden ones, an append removes as many
--- as it adds.
-local SLICE, SLACK = 250, 10000
+-- How many records of a full log, and how many that clears have hidden, an append removes; what is left stays hidden
+-- until later appends, or a purge, remove it. A batch of 1,000 would block Redis half as long again. Beyond `SLACK`
+-- records hidden by `low`, an append removes as many as it adds.
+local SLICE, SWEEP, SLACK = 100, 100, 10000
 
 -- At most `max` records and `max_bytes`, and none older than `ttl`, by the oldest. While a clear is unfinished, `all`
 -- counts records that nobody sees any more, and the oldest that are seen would go in their place: let it have more then.
@@ -64,7 +64,7 @@ local function put_pair(lists, key, n, id)
 end
 
 local function flush(pre, max, ttl, max_bytes)
-  local clearing = sweep(pre, #batch + 200)
+  local clearing = sweep(pre, SWEEP)
   local every, values, added = {}, {}, 0
   local lists = {level = {}, flow = {}, run = {}, node = {}}
   local levels, flows, runs, nodes = lists.level, lists.flow, lists.run, lists.node

@@ -92,7 +92,8 @@ class Pair:
             self.master = self._add()
             self.replica = self._add("--replicaof", "127.0.0.1", str(self.master.port))
             until(lambda: self.replica.told("replication").get("master_link_status") == "up", 10)
-            until(lambda: len(self.replicas_of(self.master)) == 1, 10)
+            # Until then WAIT doesn't count it.
+            until(lambda: [one["state"] for one in self.replicas_of(self.master)] == ["online"], 20)
             for _ in range(sentinels):
                 text = (
                     f"sentinel monitor flows 127.0.0.1 {self.master.port} {sentinels // 2 + 1}\n"

@@ -1,4 +1,4 @@
-"""Stock python-socketio clients with default options: `python -m tests.transport_python_clients URL CLIENTS ACKS`."""
+"""python-socketio clients with default options: `python -m tests.transport_python_clients URL CLIENTS ACKS`."""
 
 import json
 import sys
@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import socketio
 
+from tests.watcher import InOrderClient
+
 
 def run(url: str, acks: int, transports: list[str] | None) -> dict[str, int]:
     report = {"connectErrors": 0, "acked": 0, "returned": 0}
     back = threading.Event()
-    client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.1)
+    client = InOrderClient(reconnection_delay=0.05, reconnection_delay_max=0.1)
     client.on("connect_error", lambda _: report.update(connectErrors=report["connectErrors"] + 1))
     try:
         client.connect(url, transports=transports, wait_timeout=10)

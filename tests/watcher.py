@@ -13,13 +13,16 @@ from tests.servers import until
 
 
 class _InReadingOrder(engineio.Client):  # type: ignore[misc]
-    """The library starts a thread for each message: on a busy machine its handlers run in another order than came."""
+    """The library starts a thread for each message: on a busy machine its handlers run in another order than came.
+
+    Then attachments pass the event that they belong to, too ("Unexpected binary attachment").
+    """
 
     def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **options: Any) -> Any:
         return super()._trigger_event(event, *args, run_async=run_async and event != "message", **options)
 
 
-class _Client(socketio.Client):  # type: ignore[misc]
+class InOrderClient(socketio.Client):  # type: ignore[misc]
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _InReadingOrder
 
@@ -39,7 +42,7 @@ class Watcher:
         self.errors: list[tuple[str, Any]] = []
         self.disconnected = threading.Event()
         self._http = requests.Session()
-        self.client = _Client(
+        self.client = InOrderClient(
             reconnection=options.pop("reconnection", False),
             http_session=self._http,
             websocket_extra_options={"skip_utf8_validation": True},

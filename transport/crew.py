@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from gevent import get_hub
+from gevent import GreenletExit, get_hub
 from greenlet import getcurrent, greenlet
 
 # Idle ones beyond this end: each holds 16 KB of Python's stack.
@@ -82,7 +82,10 @@ class Crew:
         while True:
             try:
                 Context().run(work)
-            except Exception:
+            except GreenletExit:
+                pass
+            except BaseException:
+                # Also a gevent.Timeout that nobody caught: in the hub, where it would go, it would end a turn.
                 logger.exception("A piece of work failed")
             finally:
                 self._working -= 1

@@ -6,14 +6,14 @@ Overrides private methods of python-engineio 4.15.1 (`docs/contracts.md`).
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import engineio
 
 from transport import answers, frames
 from transport.affinity import SID_PATTERN as SID_PATTERN
-from transport.answers import Answer, Body
+from transport.answers import Answer
 from transport.crew import Crew
 from transport.environ import ReducedEnviron
 from transport.opening import switching
@@ -21,7 +21,8 @@ from transport.outgoing import Outgoing
 from transport.packets import MalformedPacket as MalformedPacket
 from transport.poller import Poller
 from transport.polling import Polling
-from transport.requests import Environ, asks_for_upgrade, engine_request, is_websocket_handshake, requested_headers
+from transport.requests import Environ, asks_for_upgrade, engine_request, is_websocket_handshake
+from transport.responding import Responding
 from transport.session import Session
 from transport.upgrade import Upgrade
 from transport.websocket import WebSocket
@@ -36,7 +37,7 @@ def make_node_tag(host: int | None = None) -> str:
     return secrets.token_hex(4) if host is None else f"{host:02x}{secrets.token_hex(3)}"
 
 
-class EngineServer(engineio.Server):  # type: ignore[misc]
+class EngineServer(Responding, engineio.Server):  # type: ignore[misc]
     """engineio.Server with the faults of its connection handling mended; the message callback sees text as text."""
 
     sockets: dict[str, Session]
@@ -65,14 +66,16 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         options.setdefault("async_mode", "gevent")
         super().__init__(**options, monitor_clients=False)
         self.poller, self.wheel, self.crew = Poller(), Wheel(), Crew()
+        # The kernel's `send` of each session that may be sent to right away: a WebSocket for which nothing waits.
+        # A broadcast looks here, and touches nothing else of a connection.
+        self.direct: dict[str, Callable[[bytes], int]] = {}
         self.outbox_bytes = outbox_bytes
         self.draining = False
         self.node_tag = make_node_tag() if node_tag is None else node_tag
         self.connect_timeout = connect_timeout
         self.max_connections = max_connections
         self.accepting = accepting
-        methods = [method.strip().upper() for method in cors_methods.split(",") if method.strip()]
-        self._cors_methods = ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
+        self.set_cors_methods(cors_methods)
 
     def generate_id(self) -> str:
         """Return an id that matches `SID_PATTERN`: this worker's tag, then 120 random bits."""
@@ -101,15 +104,32 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         for eio_sid in [sid] if sid is not None else list(self.sockets):
             self.close_transport(eio_sid)
 
+    def broadcast(self, sids: Iterable[str], message: Outgoing) -> None:
+        """Send a message to many sessions; those that are gone get nothing. Never blocks, never runs a handler."""
+        sockets, direct = self.sockets, self.direct
+        frame = message.frame
+        size = len(frame)
+        for sid in sids:
+            send = direct.get(sid)
+            if send is None:
+                session = sockets.get(sid)
+                if session is not None:
+                    session.post(message)
+                continue
+            try:
+                sent = send(frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                continue  # the poller tells of it
+            if sent != size:
+                sockets[sid].cut(message, sent)
+
     def send(self, sid: str, data: Any) -> None:
         """Send a message, a text or bytes, to one session; one that is gone gets nothing."""
         session = self.sockets.get(sid)
         if session is not None:
             session.post(Outgoing("4" + data) if isinstance(data, str) else Outgoing("", (bytes(data),)))
-
-    def send_packet(self, sid: str, pkt: Any) -> None:
-        """Send a message that was made as the library's packet."""
-        self.send(sid, pkt.data)
 
     def transport(self, sid: str) -> str:
         """Return which transport a session is on, `polling` or `websocket`. Raises KeyError where there is none."""
@@ -196,6 +216,7 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
         except BaseException:
             link.abort()
             raise
+        session.flows()
         link.start(read)
 
     def _start_polling(self, environ: Environ) -> Session:
@@ -221,49 +242,6 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
             "maxPayload": self.max_http_buffer_size,
         }
         return Outgoing("0" + json.dumps(handshake, separators=(",", ":")))
-
-    def _is_origin_allowed(self, environ: Environ) -> bool:
-        origin = environ.get("HTTP_ORIGIN")
-        if not origin or self.cors_allowed_origins == []:
-            return True
-        allowed = self._cors_allowed_origins(environ)
-        return allowed is None or origin in allowed
-
-    def _cors_headers(self, environ: Environ) -> list[tuple[str, str]]:
-        if self.cors_allowed_origins == []:
-            return []
-        headers = []
-        if self._cors_allowed_origins(environ) is None:
-            # Never with credentials: browsers refuse the pair, and reflecting the origin instead opens it to all.
-            headers.append(("Access-Control-Allow-Origin", "*"))
-        else:
-            headers.append(("Vary", "Origin"))
-            if not environ.get("HTTP_ORIGIN") or not self._is_origin_allowed(environ):
-                return headers
-            headers.append(("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]))
-            if self.cors_credentials:
-                headers.append(("Access-Control-Allow-Credentials", "true"))
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            headers.append(("Access-Control-Allow-Methods", self._cors_methods))
-            names = requested_headers(environ)
-            if names is not None:
-                headers.append(("Access-Control-Allow-Headers", names))
-        return headers
-
-    def _respond(self, environ: Environ, start_response: Callable[..., Any], answer: Answer) -> Any:
-        body, headers = answer.body, [*answer.headers, *self._cors_headers(environ)]
-        if self.http_compression and len(body) >= self.compression_threshold:
-            for coding in environ.get("HTTP_ACCEPT_ENCODING", "").split(","):
-                name = coding.split(";")[0].strip()
-                compress = {"gzip": self._gzip, "deflate": self._deflate}.get(name)
-                if compress is not None:
-                    body = compress(body)
-                    headers.append(("Content-Encoding", name))
-                    break
-        if answer is not answers.NO_CONTENT:
-            headers.append(("Content-Length", str(len(body))))
-        start_response(answer.status, headers)
-        return [body] if answer.sent is None else Body(body, answer.sent)
 
 
 def _not_a_handshake(environ: Environ) -> Answer:

@@ -90,6 +90,10 @@ class Events:
 
     def _act(self, session: Session, incoming: Incoming) -> None:
         kind, _, namespace, id, data = incoming
+        if not session.introduced:
+            if kind != packet.CONNECT:
+                raise ValueError("A packet before CONNECT")
+            session.introduced = True
         if kind in (packet.EVENT, packet.BINARY_EVENT):
             self._take_event(session, namespace, id, data)
         elif kind == packet.CONNECT:
@@ -97,15 +101,9 @@ class Events:
                 raise ValueError("CONNECT to a namespace that this connection is in already")
             self._settle(session, partial(self._handle_connect, session.sid, namespace, data))
         elif kind == packet.DISCONNECT:
-            self._require_some_namespace(session.sid)
             self._settle(session, partial(self._handle_disconnect, session.sid, namespace))
         else:
             self._take_ack(session.sid, namespace, id, data)
-
-    def _require_some_namespace(self, eio_sid: str) -> None:
-        """Refuse what may only follow a CONNECT, from a client that is in no namespace. Raises ValueError."""
-        if not any(self.manager.sid_from_eio_sid(eio_sid, one) for one in self.manager.get_namespaces()):
-            raise ValueError("A packet before CONNECT")
 
     def _settle(self, session: Session, work: Any) -> None:
         """Read nothing more of a connection until `work` is done: what comes next depends on it."""
@@ -129,7 +127,6 @@ class Events:
         eio_sid = session.sid
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
         if sid is None or not self.manager.is_connected(sid, namespace):
-            self._require_some_namespace(eio_sid)
             _log.info("ignored an event of a client that is not in %s", namespace)
             return
         name: str = data[0]
@@ -172,9 +169,7 @@ class Events:
 
     def _take_ack(self, eio_sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
-        if sid is None:
-            self._require_some_namespace(eio_sid)
-        else:
+        if sid is not None:
             # In a greenlet: a callback may block, and the reading must not.
             self.eio.crew.run(partial(self.manager.trigger_callback, sid, id, data))
 

@@ -48,6 +48,12 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return _length64(0x80 | opcode, 127, size) + payload
 
 
+def text_of(made: bytes) -> str:
+    """Return the text of a frame that `frame` made."""
+    size = made[1]
+    return made[2 if size < 126 else 4 if size == 126 else 10 :].decode()
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     """Return a close frame; NO_STATUS is one without a body (sections 5.5.1 and 7.4)."""
     if code == NO_STATUS:

@@ -18,6 +18,8 @@ class TransportOptions:
     node_tag: str
     engine: "EngineServer"
     drain_seconds: float = 5.0
+    opening: Callable[[], object] = lambda: None
+    """Called when the worker begins to serve; the first request does what it does, if that comes sooner."""
     closing: Callable[[], object] = lambda: None
     """Called when a drain is over, for what the application holds."""
 

@@ -21,25 +21,37 @@ _CLOSE = Slow()
 class Outgoing:
     """One Engine.IO packet as text, and the attachments of its Socket.IO packet: together or not at all.
 
-    `frame` is what goes over a WebSocket and `packets` what a polling request is answered with; each is made once,
-    when somebody first needs it.
+    `frame` is what goes over a WebSocket and `packets` what a polling request is answered with; each is made once, when
+    somebody first needs it. What waits in an outbox is held once: the frames, from which the text can be had again.
     """
 
-    __slots__ = ("text", "attachments", "slow", "_frame", "_packets")
+    __slots__ = ("attachments", "slow", "_text", "_frame", "_packets")
 
     def __init__(self, text: str, attachments: tuple[bytes, ...] = (), slow: Slow = _CLOSE) -> None:
-        self.text, self.attachments, self.slow = text, attachments, slow
+        self.attachments, self.slow = attachments, slow
+        self._text: str | None = text
         self._frame: bytes | None = None
         self._packets: tuple[str, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The packet, without its attachments; empty for attachments alone."""
+        if self._text is None:
+            assert self._frame is not None
+            return frames.text_of(self._frame)
+        return self._text
 
     @property
     def frame(self) -> bytes:
         """The bytes of the WebSocket frames."""
         made = self._frame
         if made is None:
-            made = frames.frame(frames.TEXT, self.text.encode()) if self.text else b""
+            text = self._text
+            made = frames.frame(frames.TEXT, text.encode()) if text else b""
             if self.attachments:
                 made += b"".join(frames.frame(frames.BINARY, part) for part in self.attachments)
+            elif text:
+                self._text = None
             self._frame = made
         return made
 
@@ -53,8 +65,8 @@ class Outgoing:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in an outbox: those of its frames, over whatever transport it goes."""
-        return len(self.frame)
+        """Bytes that it takes in an outbox, over whatever transport: its frames, and attachments beside them."""
+        return len(self.frame) + sum(map(len, self.attachments)) if self.attachments else len(self.frame)
 
 
 class Pong(Outgoing):

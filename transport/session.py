@@ -6,38 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 from transport import frames
 from transport.frames import BrokenFrame
-from transport.outbox import Outbox
-from transport.outgoing import PING, Closing, Outgoing, Pong
+from transport.outgoing import PING, Closing, Pong
 from transport.packets import MalformedPacket, attachment
-from transport.wheel import Alarm
+from transport.sender import SLOW, Sender
+from transport.wheel import NEVER, Alarm
 
 if TYPE_CHECKING:
     from transport.engine import EngineServer
-    from transport.polling import Polling
     from transport.upgrade import Upgrade
     from transport.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 
-SLOW = "slow consumer"
 # How long a client that polls may fetch what was said before the end, such as a DISCONNECT.
 LAST_WORDS_SECONDS = 1.0
 
 
-class Session:
+class Session(Sender):
     """A session that is in `server.sockets` from its handshake until its disconnect handlers have run.
 
     At rest it holds neither an outbox nor a greenlet. `polling` is None for one that began as a WebSocket, `link` until
-    there is a WebSocket.
+    there is a WebSocket. `introduced`: it has sent a CONNECT.
     """
 
     __slots__ = (
-        "server",
-        "sid",
-        "link",
-        "outbox",
-        "polling",
-        "closing",
+        "introduced",
         "closed",
         "upgrading",
         "paused",
@@ -49,12 +42,9 @@ class Session:
     )
 
     def __init__(self, server: "EngineServer", sid: str) -> None:
-        self.server, self.sid = server, sid
-        self.link: WebSocket | None = None
-        self.outbox: Outbox | None = None
-        self.polling: Polling | None = None
+        super().__init__(server, sid)
         self.upgrading: Upgrade | None = None
-        self.closing = self.closed = False
+        self.introduced = self.closed = False
         self.paused = 0
         self._alarm = Alarm(self._heartbeat)
         self._pinged = False
@@ -71,11 +61,6 @@ class Session:
     @session.setter
     def session(self, own: dict[str, Any]) -> None:
         self._own = own
-
-    @property
-    def backlog(self) -> float:
-        """The share of the outbox that is in use."""
-        return 0.0 if self.outbox is None else self.outbox.share
 
     @property
     def last_words(self) -> bool:
@@ -110,67 +95,6 @@ class Session:
             self.server.wheel.set(self._alarm, self.server.ping_timeout)
         else:
             self.close(self.server.reason.PING_TIMEOUT)
-
-    # Sending
-
-    def post(self, message: Outgoing) -> None:
-        """Send a message: straight to the kernel where nothing waits. Never blocks, never runs a handler."""
-        link = self.link
-        if link is None or self.outbox is not None:
-            self._put(message)
-            return
-        if self.closing:
-            return
-        frame = message._frame or message.frame
-        try:
-            sent = link.send(frame)
-        except BlockingIOError:
-            self._put(message)
-            link.watch_writing(True)
-            return
-        except OSError:
-            return  # the poller tells of it
-        if sent != len(frame):
-            self.outbox = Outbox(self.server.outbox_bytes)
-            self.outbox.keep(memoryview(frame)[sent:])
-            link.watch_writing(True)
-
-    def _put(self, message: Outgoing) -> None:
-        if self.closing:
-            return
-        if self.outbox is None:
-            self.outbox = Outbox(self.server.outbox_bytes)
-        if not self.outbox.put(message, self.server.merge):
-            self.close(SLOW)
-        elif self.polling is not None:
-            self.polling.wake()
-
-    def writable(self) -> None:
-        """Send what waits, as far as the kernel takes it."""
-        link, outbox = self.link, self.outbox
-        if link is None:
-            return
-        while outbox is not None:
-            waiting = outbox.take_bytes()
-            if not waiting:
-                break
-            try:
-                sent = link.send(waiting)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return
-            if sent != len(waiting):
-                outbox.keep(memoryview(waiting)[sent:])
-                if outbox.dropped and outbox.share < 0.5:
-                    self.server.tell_dropped(self.sid, outbox.told())
-                return
-        self.outbox = None
-        link.watch_writing(False)
-        if self.closing:
-            link.finish(frames.NORMAL, said=True)
-        elif outbox is not None and outbox.dropped:
-            self.server.tell_dropped(self.sid, outbox.told())
 
     # Receiving
 
@@ -245,6 +169,7 @@ class Session:
         if self.closing:
             return
         self.closing = True
+        self.server.direct.pop(self.sid, None)
         self.server.wheel.cancel(self._alarm)
         self.joined()
         link = self.link
@@ -287,3 +212,4 @@ class Session:
     def forget(self) -> None:
         """Be unknown from now on."""
         self.server.sockets.pop(self.sid, None)
+        self._alarm, self.polling = NEVER, None

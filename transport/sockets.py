@@ -58,6 +58,10 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         """
         return Outgoing("4" + text, slow=Slow(policy, key))
 
+    def event(self, namespace: str, arguments: list[Any]) -> Outgoing:
+        """Return an event made ready for `post`: its name and what follows it; bytes become attachments."""
+        return encode(packet.EVENT, namespace, None, arguments, self.packet_class.json.dumps)
+
     def post(self, eio_sid: str, message: Outgoing) -> None:
         """Send a message to one connection; one that is gone gets nothing."""
         session = self.eio.sockets.get(eio_sid)
@@ -66,11 +70,7 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
 
     def post_to_all(self, eio_sids: Iterable[str], message: Outgoing) -> None:
         """Send a message to many connections."""
-        sockets = self.eio.sockets
-        for eio_sid in eio_sids:
-            session = sockets.get(eio_sid)
-            if session is not None:
-                session.post(message)
+        self.eio.broadcast(eio_sids, message)
 
     def backlog(self, eio_sid: str) -> float:
         """Return the share of a connection's outbox that is in use, from 0; 0 for a connection that is gone."""
@@ -113,11 +113,13 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
             if refusal is not None:
                 self._refuse(eio_sid, namespace, refusal)
             elif eio_sid in self.environ:
-                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
-                self._send(eio_sid, packet.CONNECT, namespace, answer)
-                self.manager.connect(sid, namespace)
+                # From now on it may take as long as it has to be sent much that it missed.
                 self.eio.joined(eio_sid)
-                accepted = True
+                answer = {"sid": sid} if gate is None else {"sid": sid, **gate.prepare(sid, namespace)}
+                if eio_sid in self.environ:
+                    self._send(eio_sid, packet.CONNECT, namespace, answer)
+                    self.manager.connect(sid, namespace)
+                    accepted = True
         except Refusal as error:
             self._refuse(eio_sid, namespace, error.answer)
         except NotNow as error:

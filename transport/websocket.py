@@ -9,7 +9,7 @@ from gevent import get_hub
 from transport import frames
 from transport.frames import BrokenFrame, FrameReader
 from transport.poller import BROKEN, READ, WRITE, Poller
-from transport.wheel import Alarm, Wheel
+from transport.wheel import NEVER, Alarm, Wheel
 
 READ_BYTES = 65_536
 # From the first word of closing to the end of the TCP connection: for what waits, and for the peer's answer.
@@ -131,9 +131,9 @@ class WebSocket:
         self.owner = None
         if self._descriptor < 0:
             return
-        self.linger()
         if self._alarm is not None:
             self._wheel.cancel(self._alarm)
+        self._alarm = NEVER
         self._poller.remove(self._descriptor)
         self._descriptor = -1
         with contextlib.suppress(OSError):

@@ -29,6 +29,10 @@ class Alarm:
         return self._step is not None
 
 
+NEVER = Alarm(lambda: None)
+"""What an ended connection has instead of its own alarm, which would keep it until Python's cycle collector comes."""
+
+
 class Wheel:
     """Alarms by the step in which they ring. It costs nothing while none is set."""
 

@@ -1,5 +1,6 @@
 """The gunicorn worker: `worker_class = "transport.worker.Worker"`."""
 
+import gc
 from typing import Any
 
 import gevent
@@ -43,6 +44,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Serve until told to stop, then drain within gunicorn's `graceful_timeout`."""
         servers = [self._serve(listener, first=not number) for number, listener in enumerate(self.sockets)]
         options = transport_of(self.wsgi)
+        gevent.spawn(options.opening)
+        # What was loaded lives as long as the process: a full collection need not look at it again each time.
+        gc.collect()
+        gc.freeze()
         try:
             while self.alive:
                 self.notify()

@@ -8,7 +8,8 @@ const FIRST_DELAY = 1000, LONGEST_DELAY = 5000; // The stock client's, each plus
 export class Follower {
   constructor(port, place, { reconnects = false, changed = () => {} } = {}) {
     Object.assign(this, { port, place, reconnects, changed });
-    Object.assign(this, { next: null, seen: 0, lost: 0, repeated: 0, recovered: 0, joins: 0, failures: 0 });
+    Object.assign(this, { numbers: new Set(), lowest: Infinity, highest: -1 });
+    Object.assign(this, { repeated: 0, disordered: 0, recovered: 0, joins: 0, failures: 0 });
     Object.assign(this, { heard: 0, silence: 0, attempts: 0, stopped: false });
   }
 
@@ -45,13 +46,20 @@ export class Follower {
     const { number } = args[1], now = performance.now();
     if (this.heard) this.silence = Math.max(this.silence, now - this.heard);
     this.heard = now;
-    if (this.next !== null && number < this.next) this.repeated++;
-    else {
-      if (this.next !== null) this.lost += number - this.next;
-      this.next = number + 1;
-      this.seen++;
-    }
+    if (this.numbers.has(number)) this.repeated++;
+    else if (number < this.highest) this.disordered++;
+    this.numbers.add(number);
+    this.lowest = Math.min(this.lowest, number);
+    this.highest = Math.max(this.highest, number);
     this.changed(this);
+  }
+
+  get seen() {
+    return this.numbers.size;
+  }
+
+  get lost() {
+    return this.seen ? this.highest - this.lowest + 1 - this.seen : 0;
   }
 
   // End the connection as a network does.

@@ -7,7 +7,8 @@ const PATIENCE = 30_000;
 let followers = [];
 
 const sum = (name) => followers.reduce((total, one) => total + one[name], 0);
-const report = () => Object.fromEntries(["seen", "lost", "repeated", "recovered", "joins", "failures"].map((name) => [name, sum(name)]));
+const COUNTS = ["seen", "lost", "repeated", "disordered", "recovered", "joins", "failures"];
+const report = () => Object.fromEntries(COUNTS.map((name) => [name, sum(name)]));
 
 async function joinAll(concurrency) {
   const waiting = [...followers];
@@ -49,7 +50,7 @@ export async function recover({ port, missed, concurrency = 50 }) {
 // What the followers have seen since the last call; `longest` is the longest silence of any of them, in ms.
 export async function silences({ until }) {
   const deadline = performance.now() + PATIENCE;
-  while (until !== undefined && followers.some((one) => one.next !== until) && performance.now() < deadline) {
+  while (until !== undefined && followers.some((one) => one.highest + 1 !== until) && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const answer = { ...report(), ...quantiles(followers.map((one) => one.silence)) };

@@ -66,6 +66,7 @@ def rolling() -> Figures:
         "restart: longest silence of the median client, ms": seen["p50"],
         "restart: events lost": seen["lost"],
         "restart: events repeated": seen["repeated"],
+        "restart: events out of order": seen["disordered"],
         "restart: reconnections": seen["joins"] - CLIENTS,
         "restart: recovered": seen["recovered"],
         "restart: failed attempts": seen["failures"],

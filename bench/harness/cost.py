@@ -2,14 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
-
-
-class Memory(NamedTuple):
-    """KB. `pss` shares pages out among the processes that map them; `rss` counts them whole."""
-
-    pss: int
-    rss: int
 
 
 def cpu_seconds(pid: int) -> float:
@@ -24,10 +16,7 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
-def memory(pid: int) -> Memory:
-    """Return what a process holds."""
-    fields = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, _, rest = line.partition(":")
-        fields[name] = int(rest.split()[0])
-    return Memory(fields["Pss"], fields["Rss"])
+def memory(pid: int) -> int:
+    """Return what a process holds (PSS): pages that several processes map are shared out among them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -42,6 +42,16 @@ def listens(port: int) -> bool:
     return True
 
 
+def answers(port: int) -> bool:
+    """Tell whether an HTTP server on this machine answers, with whatever."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            return connection.recv(64).startswith(b"HTTP/1.1 ")
+    except OSError:
+        return False
+
+
 class Process:
     """One process with its own directory, which holds what it prints."""
 

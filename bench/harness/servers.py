@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from bench.harness.cost import cpu_seconds
-from bench.harness.processes import BENCH, Process, free_port, gunicorn
+from bench.harness.processes import BENCH, START_SECONDS, Process, answers, free_port, gunicorn, until
 
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
@@ -21,16 +21,16 @@ class Server(Process):
         super().__init__(command, env)
         try:
             self.wait_for(port)
+            # gunicorn's master listens before it has a worker.
+            until(lambda: self.worker > 0 and answers(port), START_SECONDS, "the server answers")
         except BaseException:
             self.stop()
             raise
 
     @property
     def worker(self) -> int:
-        children = self.children()
-        if len(children) != 1:
-            raise RuntimeError(f"{len(children)} workers:\n{self.text()}")
-        return children[0]
+        """Return its process id; 0 where there is none yet."""
+        return next(iter(self.children()), 0)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the worker has used."""

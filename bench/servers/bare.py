@@ -46,8 +46,9 @@ def main() -> None:
     def serve(connection: Any, address: Any) -> None:
         try:
             shake_hands(connection)
-        except ConnectionError:
-            return  # who only looked whether the port is open
+        except (ConnectionError, StopIteration):
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # who only looked whether somebody answers
+            return
         while connection.recv(65536):
             connection.send(frame)
 

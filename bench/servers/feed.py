@@ -12,7 +12,7 @@ Publish = Callable[[dict[str, Any]], object]
 
 
 class ControlNamespace(socketio.Namespace):  # type: ignore[misc]
-    """Publishes from within the process, as an application's views do: each in a greenlet of its own."""
+    """Publishes from within the process, as views do: each in a greenlet of its own, so that one may pass another."""
 
     def __init__(self, publish: Publish) -> None:
         super().__init__("/control")

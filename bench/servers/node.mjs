@@ -19,7 +19,7 @@ io.of("/bench").on("connection", (socket) => {
   });
   socket.on("ignore", (text, answer) => answer(null));
   socket.on("collect", (answer) => {
-    for (let time = 0; time < 3; time++) global.gc();
+    global.gc();
     answer(null);
   });
   socket.on("gauge", (answer) => {

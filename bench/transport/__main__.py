@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--servers", default="ours,stock,node", help="which, by commas")
     parser.add_argument("--minutes", type=float, default=15, help="begin no further round after this time")
     options = parser.parse_args()
+    sections = [name for name in SECTIONS if not options.only or name in options.only]
     rounds = Rounds("transport", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
     began, failed = time.monotonic(), 0
@@ -46,7 +47,7 @@ def main() -> None:
                 print(f"{number} rounds took {options.minutes:g} minutes: no more")
                 break
             try:
-                one_round(number, options.only or list(SECTIONS), options.servers.split(","), rounds)
+                one_round(number, sections, options.servers.split(","), rounds)
             except LoadError as error:
                 failed += 1
                 print(f"round {number + 1} failed: {error}", flush=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -84,8 +83,8 @@ def beating() -> Iterator[Server]:
         yield server
 
 
-# CI tries the same mutations each time, a developer's machine others: `MUTATIONS=seed` repeats a run of them.
-SEED = int(os.environ.get("MUTATIONS") or (7 if os.environ.get("CI") else random.randrange(10**6)))
+# tests/conftest.py chooses it for all processes that run tests; `MUTATIONS=seed` repeats a run.
+SEED = int(os.environ["MUTATIONS"])
 MUTATIONS = 150
 failures = 0
 

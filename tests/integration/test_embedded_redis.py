@@ -465,7 +465,6 @@ def test_a_redis_that_cannot_start_is_a_sentence(place: Place) -> None:
     [
         ("--certfile", "cert.pem", "certfile and keyfile must not be set: TLS ends at nginx."),
         ("--keyfile", "key.pem", "certfile and keyfile must not be set: TLS ends at nginx."),
-        ("--max-requests", "1000", "max_requests must stay 0: the gevent worker ignores it."),
         ("--preload", None, "preload_app must stay off: the application is loaded after the fork."),
     ],
 )

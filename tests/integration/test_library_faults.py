@@ -42,6 +42,7 @@ def _ours(redis: PrivateRedis, prefix: str, **env: str) -> Iterator[Node]:
         REDIS_URL=redis.url,
         REDIS_PREFIX=prefix,
         SOCKET_RATE_LIMIT="0",
+        DRAIN_SECONDS="0",
         **env,
     )
     with stopping(node):
@@ -177,7 +178,7 @@ def test_row_19_nobody_runs_the_disconnect_handler_of_another(shared_redis: Priv
 
     def longest(server: Server) -> float:
         """Return how long a broadcast to clients that are gone, some noticed and some not, takes at most."""
-        silent = [WebSocket(server.port).joined("/leaving") for _ in range(3)]
+        silent = [WebSocket(server.port).joined("/leaving") for _ in range(2)]
         sid = 0
         for client in silent:
             client.send(text('42/leaving,1["room","gone"]'))
@@ -198,9 +199,9 @@ def test_row_19_nobody_runs_the_disconnect_handler_of_another(shared_redis: Priv
 
     server = Stock(**beats)
     with stopping(server):
-        assert longest(server) > 1.5
+        assert longest(server) > 0.9
     with _ours(shared_redis, "beats", **beats) as node:
-        assert longest(node) < 1.0
+        assert longest(node) < 0.6
 
 
 def test_row_20_no_frame_lands_inside_another(ours: Node, stock: Stock) -> None:
@@ -225,8 +226,7 @@ def test_row_20_no_frame_lands_inside_another(ours: Node, stock: Stock) -> None:
     assert not whole(stock)
 
 
-@pytest.mark.parametrize("seconds", [3600, 1e9])
-def test_row_22_the_heartbeat_is_not_on_the_wall_clock(shared_redis: PrivateRedis, seconds: float) -> None:
+def test_row_22_the_heartbeat_is_not_on_the_wall_clock(shared_redis: PrivateRedis) -> None:
     beats = {"SOCKET_PING_INTERVAL": "1", "SOCKET_PING_TIMEOUT": "10"}
 
     def told(server: Server) -> Received:
@@ -239,7 +239,7 @@ def test_row_22_the_heartbeat_is_not_on_the_wall_clock(shared_redis: PrivateRedi
             assert client.next().content == "431[]"
             assert client.next() == Received("text", "2")
             with WebSocket(server.port).joined("/") as other:
-                other.send(text(f'421["jump",{seconds}]') + text('422["room_bytes","watchers",1,1]'))
+                other.send(text('421["jump",3600]') + text('422["room_bytes","watchers",1,1]'))
                 for _ in range(2):
                     assert other.next().kind == "text"
                 return client.next()

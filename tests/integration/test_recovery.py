@@ -1,6 +1,8 @@
 """Connection state recovery with the unmodified JavaScript client: nothing missed, nothing twice, or a word of it."""
 
+import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from config import Settings
 from emitter import Emitter
 from tests.comeback import Comeback, Network
 from tests.redis_fixture import PrivateRedis
-from tests.servers import API_KEY, Node, stopping, token, until
+from tests.servers import API_KEY, ROOT, Node, stopping, token, until
 from tests.watcher import Watcher
 
 OFFSET = re.compile(r"\A[0-9a-z]+-[0-9]+\Z")
@@ -519,20 +521,52 @@ def test_over_the_window_and_idle_for_longer_than_it(redis_here: PrivateRedis, h
 
 def test_a_redis_that_forgot_everything(redis_here: PrivateRedis, hasty: Node) -> None:
     network = Network(hasty.port)
-    away, here = Comeback(network.url, "/flows"), Comeback(hasty.url, "/flows")
-    with stopping(network, away, here), hasty_emitter(redis_here) as emit:
+    stable = Network(hasty.port)
+    away, here = Comeback(network.url, "/flows"), Comeback(stable.url, "/flows")
+    with stopping(network, stable, away, here), hasty_emitter(redis_here) as emit:
         for client in (away, here):
             client.wait("/flows")
             client.call("/flows", "subscribe_flow", {"runId": "r"})
             progress(emit, "r", 1)
             client.wait_heard("/flows", "flow_progress")
         network.down()
+        until(lambda: requests.get(hasty.url + "/_counts", timeout=5).json()["leftovers"]["recovering"] == 1)
         with redis_here.client() as admin:
             admin.flushall()
         progress(emit, "r", 2)
         network.back()
         began_anew(away, "expired")
         assert here.wait_heard("/flows", "resync") == [{"reason": "epoch"}]
-        # The one who stayed recovers again, with what it heard of the new epoch.
-        time.sleep(1)
-        assert [one["n"] for one in here.heard("/flows", "flow_progress")][-1] == 2
+        here.wait_heard("/flows", "flow_progress", 2)
+        # The one who stayed recovers again, with what it heard of the new numbering: its session is soon there anew.
+        with redis_here.client() as admin:
+            until(lambda: len(admin.keys("hasty:*session*")) == 2, 5)
+        stable.down()
+        progress(emit, "r", 3)
+        stable.back()
+        first, second = here.connects("/flows")[0], here.wait("/flows", 2)
+        assert second == {"sid": first["sid"], "recovered": True, "pid": first["pid"]}
+        assert numbers(here) == [1, 2, 3] and len(here.heard("/flows", "resync")) == 1
+
+
+@pytest.mark.parametrize("away", [0.1, 3.0])
+def test_a_chat_shows_every_word_once_over_lost_connections(
+    network: Network, nodes: tuple[Node, Node], away: float
+) -> None:
+    """Chunks are in no log: the example asks for them by itself, also where the answer ended meanwhile."""
+    words = " ".join(f"word{n}" for n in range(40))
+    command = ["node", str(ROOT / "examples" / "chat.mjs"), network.url]
+    env = {**os.environ, "TOKEN": token("ann")}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as chat:
+        assert chat.stdin is not None and chat.stdout is not None
+        chat.stdin.write(words + "\nagain\n")
+        chat.stdin.close()
+        time.sleep(0.9)
+        for place in (1, 0, 1) if away < 2 else (1,):
+            network.down(half=True)
+            time.sleep(away)
+            network.back(nodes[place].port)
+            time.sleep(0.3)
+        out = chat.stdout.read()
+        assert chat.wait(15) == 0
+    assert f"ai>  {words}\nai>  again\n" in out.replace("you> ", ""), out

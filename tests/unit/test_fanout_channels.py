@@ -379,6 +379,30 @@ def test_the_first_event_of_a_tenant_is_not_missed_in_silence_either(node: Node,
     assert node.events == [1, 2] and node.lost == []
 
 
+@pytest.mark.parametrize(("trimmed", "heard"), [(False, [1, 2, 3, 4, 5]), (True, [1, "gap", 5])])
+def test_a_number_that_never_came_is_read_from_the_log(
+    node: Node, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch, trimmed: bool, heard: list[Any]
+) -> None:
+    node.channels.open("acme", "/n")
+    node.publish()
+    until(lambda: node.events == [1])
+    real = node.channels._listener._heard
+
+    def deaf(name: str, message: bytes) -> None:
+        if not message.partition(b"\n")[0].endswith((b"-2", b"-3")):
+            real(name, message)
+
+    monkeypatch.setattr(node.channels._listener, "_heard", deaf)
+    node.publish(2)
+    if trimmed:
+        admin.delete(node.keys.of("acme", "log", "/n"))
+    node.publish()
+    until(lambda: node.events[-1] in (4, "gap"))
+    node.publish()
+    until(lambda: 5 in node.events)
+    assert node.events == heard
+
+
 def test_a_flushed_redis_is_told_as_a_loss(node: Node, admin: "redis.Redis") -> None:
     node.channels.open("acme", "/n")
     node.publish(3)

@@ -21,6 +21,7 @@ from protocol.workspaces import (
     UpdatePresence,
     UpdateWorkspace,
 )
+from services import workspaces
 from services.patches import patch_state
 from services.presence import Presence
 from services.workspaces import PATCH_TRIES, Busy, Workspaces
@@ -211,6 +212,7 @@ def test_who_is_always_too_late_is_told_to_try_again(place: Place, monkeypatch: 
         return made
 
     monkeypatch.setattr(type(place.store), "update_change", lambda self, *args: meddle(*args))
+    monkeypatch.setattr(workspaces, "PATCH_SECONDS", 0.0)
     with pytest.raises(Busy) as caught:
         update("acme", "w1", patch=[{"op": "add", "path": "/n", "value": 1}])
     assert caught.value.to_wire()["retryable"] is True and caught.value.code == "conflict" and len(tries) == PATCH_TRIES

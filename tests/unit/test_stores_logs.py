@@ -372,15 +372,15 @@ def matches(record: dict[str, Any], at: int, query: dict[str, Any]) -> bool:
     st.lists(queries, min_size=1, max_size=5),
     st.sampled_from([2, 3, 1001]),
     st.sampled_from([15, 1000]),
-    st.sampled_from([1, 250]),
+    st.sampled_from([1, 100]),
 )
 def test_pages_are_what_a_list_would_give(
     make: Any, steps: list[Any], asked: list[Any], walk: int, cap: int, slice_: int
 ) -> None:
     world = make(max_records=cap)
-    assert "local SLICE, SLACK = 250," in stores.logs._APPEND
+    assert "local SLICE, SWEEP, SLACK = 100, 100," in stores.logs._APPEND
     with pytest.MonkeyPatch.context() as patch:
-        fragment = stores.logs._APPEND.replace("local SLICE, SLACK = 250,", f"local SLICE, SLACK = {slice_},")
+        fragment = stores.logs._APPEND.replace("SLACK = 100, 100,", f"SLACK = {slice_}, 1000,")
         patch.setattr(stores.logs, "_APPEND", fragment)
         compare(world, steps, asked, walk, cap)
 
@@ -463,7 +463,7 @@ def test_what_a_large_batch_pushes_out_is_hidden_at_once_and_purged(make: Any) -
     first = world.append(*(log(str(i), flow_id=f"f{i % 2}", run_id="r") for i in range(1000)))
     for criteria in ({}, {"run": "r"}, {"levels": frozenset({"info", "warn"})}, {"from_ms": 0}):
         assert world.messages(limit=1000, **criteria) == [str(i) for i in range(900, 1000)]
-    assert world.client.command("HLEN", KEYS.of("acme", "logs", "rec")) == 750
+    assert world.client.command("HLEN", KEYS.of("acme", "logs", "rec")) == 900
     assert world.clear(log_id=json.loads(first[800])["logId"]) == 0
     assert [world.clear(flow_id="f0"), world.clear(run_id="r")] == [50, 50]
     world.append(log("new"))
@@ -542,11 +542,11 @@ def test_a_crash_before_the_purge_leaves_nothing(world: World) -> None:
     assert world.clear(run_id="r1") == 300
     assert world.clear(flow_id="f") == 600
     assert world.clear(flow_id="f") == 0
-    # An append goes through 201 of the first clear's 300 and the second's 900.
-    for i in range(6):
+    # An append goes through 100 of the first clear's 300 and the second's 900.
+    for i in range(12):
         assert "trash" in world.keys()
         world.append(log(str(i)))
-    assert world.messages() == ["other", *map(str, range(6))]
+    assert world.messages() == ["other", *map(str, range(12))]
     world.check_exact()
 
 

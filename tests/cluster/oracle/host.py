@@ -114,5 +114,10 @@ def levels(host: Node) -> list[dict[str, Any]]:
                 counts = requests.get(host.url + "/_counts", headers={"Connection": "close"}, timeout=3).json()
             except requests.RequestException:
                 counts = {}
-        found.append({**counts, "resident": resident(pid)} if counts.get("pid") == pid else {"pid": pid})
+        if counts.get("pid") == pid:
+            # The transport keeps some idle ones for the next piece of work.
+            counts["greenlets"] = sum(place != "crew.py:_live" for place in counts["standing"])
+            found.append({**counts, "resident": resident(pid)})
+        else:
+            found.append({"pid": pid})
     return found

@@ -44,4 +44,4 @@ class Leaving(Echo):
     """Takes its time to let a client go."""
 
     def on_disconnect(self, sid: str, reason: str) -> None:
-        time.sleep(2)
+        time.sleep(1)
