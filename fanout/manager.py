@@ -184,10 +184,10 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
             clients = {sid: eio_sid for sid, eio_sid in clients.items() if (namespace, sid) not in self._connecting}
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
         for sid in self._recovering.get(namespace, {}).keys() & clients.keys():
-            own = self.server.event(namespace, [event, *arguments, self.standing(sid, namespace)])
+            own = self.server.event_message(namespace, [event, *arguments, self.standing(sid, namespace)])
             self.server.post(clients.pop(sid), own)
         if clients:
-            self.server.post_to_all(clients.values(), self.server.event(namespace, [event, *arguments]))
+            self.server.post_to_all(clients.values(), self.server.event_message(namespace, [event, *arguments]))
 
     def _keep_for_connecting(self, message: dict[str, Any]) -> None:
         """Keep an emit for clients whose connect handler has let them into its room, until they are admitted."""

@@ -110,7 +110,7 @@ class Server(WSGIServer):
         self._arrive(descriptor, address, read)
 
     def _arrive(self, descriptor: int, address: Any, read: bytes) -> None:
-        Arrival(self, kernel_socket(descriptor, self.socket.family), address, read).begin()
+        Arrival(self, kernel_socket(descriptor, self._family), address, read).begin()
 
     def arrived(self, arrival: Arrival) -> None:
         """Note a connection that waits for its head."""
@@ -191,6 +191,8 @@ class Server(WSGIServer):
 
     def init_socket(self) -> None:
         super().init_socket()
+        # What is handed over after the listening socket is closed has it too.
+        self._family = self.socket.family
         # Accepted sockets inherit these: three system calls less a connection.
         for level, option, value in (
             (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -58,7 +58,7 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
         """
         return Outgoing("4" + text, slow=Slow(policy, key))
 
-    def event(self, namespace: str, arguments: list[Any]) -> Outgoing:
+    def event_message(self, namespace: str, arguments: list[Any]) -> Outgoing:
         """Return an event made ready for `post`: its name and what follows it; bytes become attachments."""
         return encode(packet.EVENT, namespace, None, arguments, self.packet_class.json.dumps)
 

@@ -33,7 +33,7 @@ def single_node() -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def two_workers(shared_redis: PrivateRedis) -> Iterator[Node]:
     """Two workers on the external Redis."""
-    node = Node(workers=2, REDIS_URL=shared_redis.url, REDIS_PREFIX="two", **UNLIMITED)
+    node = Node(workers=2, REDIS_URL=shared_redis.url, REDIS_PREFIX="two", AI_BACKEND="echo", **UNLIMITED)
     with _serving(node):
         for place in range(2):
             with node.accepting_only(place):
@@ -44,7 +44,8 @@ def two_workers(shared_redis: PrivateRedis) -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def closed_node(shared_redis: PrivateRedis) -> Iterator[Node]:
     """One worker that lets nobody in without a token."""
-    node = Node(REDIS_URL=shared_redis.url, REDIS_PREFIX="closed", SOCKET_AUTH_REQUIRED="true", **UNLIMITED)
+    env = {"SOCKET_AUTH_REQUIRED": "true", "AI_BACKEND": "echo", **UNLIMITED}
+    node = Node(REDIS_URL=shared_redis.url, REDIS_PREFIX="closed", **env)
     with _serving(node):
         yield node
 

@@ -1,6 +1,8 @@
 """Who may do what, on every door: each command and each HTTP request, by each kind of caller, on real servers."""
 
+import itertools
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,11 @@ import jwt
 import pytest
 import requests
 import websocket
+from flask import Flask
 
+from auth import policy
+from routes.api import blueprint
+from tests.commands import NAMESPACES, SERVED
 from tests.plain_client import CONNECT, CONNECT_ERROR, Closed, Message, Plain
 from tests.servers import API_KEY, OTHER_KEY, SECRET, Node, run_js, stopping, token, until
 from tests.tenants import Tenant
@@ -21,9 +27,10 @@ NewTenant = Callable[[Node], Tenant]
 SCOPES = (
     "logs:read logs:write logs:clear flows:read flows:write workspaces:read workspaces:write ai:use admin nonsense"
 ).split()
-READ_SCOPE = {"/": None, "/logs": "logs:read", "/flows": "flows:read"}
+READ_SCOPE: dict[str, str | None] = {"/": None, **policy.READ_SCOPE}
 
-# namespace, command, payload, the permission that it takes beside the namespace's own
+# namespace, command, payload, the permission that it takes beside the namespace's own. A requestId is made anew each
+# time.
 COMMANDS: list[tuple[str, str, Any, str | None]] = [
     ("/", "auth_refresh", ..., None),
     ("/logs", "auth_refresh", ..., None),
@@ -35,7 +42,27 @@ COMMANDS: list[tuple[str, str, Any, str | None]] = [
     ("/flows", "auth_refresh", ..., None),
     ("/flows", "subscribe_flow", {"flowId": "f1", "runId": "r1", "since": 0}, None),
     ("/flows", "unsubscribe_flow", {"flowId": "f1"}, None),
+    ("/workspaces", "auth_refresh", ..., None),
+    ("/workspaces", "join_workspace", {"workspaceId": "w1", "userId": "somebody"}, None),
+    ("/workspaces", "update_workspace", {"workspaceId": "w1", "state": {"by": "socket"}}, "workspaces:write"),
+    ("/workspaces", "update_presence", {"workspaceId": "w1", "presence": {"at": 1}}, None),
+    ("/workspaces", "leave_workspace", {"workspaceId": "w1"}, None),
+    ("/ai", "auth_refresh", ..., None),
+    ("/ai", "ai_request", {"requestId": "", "prompt": "p"}, None),
+    ("/ai", "cancel_stream", {"requestId": ""}, None),
+    ("/ai", "resume_stream", {"requestId": ""}, None),
+    ("/ai", "clear_history", None, None),
 ]
+# What a client must have done before a command can succeed.
+FIRST = {
+    "update_workspace": "join_workspace",
+    "update_presence": "join_workspace",
+    "leave_workspace": "join_workspace",
+    "cancel_stream": "ai_request",
+    "resume_stream": "ai_request",
+}
+PAYLOADS = {command: payload for _, command, payload, _ in COMMANDS}
+_requests = itertools.count()
 
 # verb, path, body, permission, status where it is allowed, status in a tenant where there is no such thing
 REQUESTS: list[tuple[str, str, Any, str | None, int, int]] = [
@@ -48,6 +75,10 @@ REQUESTS: list[tuple[str, str, Any, str | None, int, int]] = [
     ("DELETE", "/logs?flowId=f1", None, "logs:clear", 200, 200),
     ("DELETE", "/logs?runId=r1", None, "logs:clear", 200, 200),
     ("DELETE", "/logs?logId=1-1", None, "logs:clear", 200, 200),
+    ("GET", "/workspaces/w1", None, "workspaces:read", 200, 200),
+    ("HEAD", "/workspaces/w1", None, "workspaces:read", 200, 200),
+    ("PUT", "/workspaces/w1", {"by": "http"}, "workspaces:write", 200, 200),
+    ("PATCH", "/workspaces/w1", {"more": 1}, "workspaces:write", 200, 200),
     ("POST", "/tickets", None, None, 201, 201),
     ("POST", "/revocations", {"jti": "nobody's"}, "admin", 202, 202),
 ]
@@ -71,12 +102,32 @@ def tenant(node: Node, new_tenant: NewTenant) -> Tenant:
 def fill(tenant: Tenant) -> None:
     tenant.log("mine", flowId="f1", runId="r1")
     tenant.run("f1", "r1", {"type": "flow_started"})
+    assert tenant.http("PUT", "/workspaces/w1", {"mine": True}).status_code == 200
 
 
-def content(tenant: Tenant) -> tuple[Any, Any]:
+def content(tenant: Tenant) -> list[Any]:
     """Return all that the tenant has under the ids of this file."""
-    run = tenant.http("GET", "/flows/f1/runs/r1?since=0").json()
-    return tenant.http("GET", "/logs?flowId=f1").json(), run
+    return [
+        tenant.http("GET", path).json() for path in ("/logs?flowId=f1", "/flows/f1/runs/r1?since=0", "/workspaces/w1")
+    ]
+
+
+def steps(command: str, payload: Any, token: str) -> list[tuple[Any, ...]]:
+    """Return what a client sends so that `command` can succeed, the command last."""
+    found = [(FIRST[command], PAYLOADS[FIRST[command]])] if command in FIRST else []
+    found.append((command, {"token": token} if payload is ... else payload))
+    request = {"requestId": f"q{next(_requests)}"}
+    return [
+        (name,) if one is None else (name, {**one, **request} if "requestId" in one else one) for name, one in found
+    ]
+
+
+def run_command(client: Plain, namespace: str, command: str, payload: Any, token: str) -> Any:
+    """Send a command after what it needs; return its ack."""
+    *before, last = steps(command, payload, token)
+    for step in before:
+        assert client.call(namespace, *step)["ok"], step
+    return client.call(namespace, *last)
 
 
 def bearer(text: str, **more: str) -> dict[str, str]:
@@ -110,6 +161,28 @@ def try_connect(node: Node, namespace: str, auth: Any = None, **options: Any) ->
         return code_of(client.join(namespace, auth))
 
 
+# The tables
+
+
+def test_the_tables_have_every_command_and_every_request() -> None:
+    assert sorted((namespace, command) for namespace, command, *_ in COMMANDS) == [one[:2] for one in SERVED]
+    app = Flask("tables")
+    app.register_blueprint(blueprint(*[None] * 4))  # type: ignore[arg-type]
+    adapter = app.url_map.bind("localhost")
+    told: dict[str, set[str]] = {}
+    for verb, path, *_ in REQUESTS:
+        rule, _ = adapter.match("/api/v1" + path.partition("?")[0], method=verb, return_rule=True)
+        told.setdefault(str(rule), set()).add(verb)
+    with app.test_client() as client:
+        for rule in app.url_map.iter_rules():
+            if rule.endpoint == "static":
+                continue
+            allowed = client.options(re.sub("<.*?>", "x", str(rule))).headers["Allow"]
+            verbs = set(allowed.split(", ")) - {"OPTIONS"}
+            # A HEAD is a GET; one of a path is enough.
+            assert verbs - {"HEAD"} == told.get(str(rule), set()) - {"HEAD"}, rule
+
+
 # By scope
 
 
@@ -128,8 +201,7 @@ def test_a_scope_grants_what_it_lists_and_nothing_else(tenant: Tenant, scope: st
                 assert client.join("/", {"token": own}).kind == CONNECT
                 assert client.settle("/") == [], "a client that was refused is not answered"
                 continue
-            arguments = [] if payload is None else [{"token": own}] if payload is ... else [payload]
-            answer = client.call(namespace, command, *arguments)
+            answer = run_command(client, namespace, command, payload, own)
             if permission is None or permission in granted:
                 assert answer["ok"], (command, scope, answer)
             else:
@@ -149,8 +221,11 @@ def test_a_scope_grants_what_it_lists_and_nothing_else(tenant: Tenant, scope: st
 
 def test_another_tenants_member_finds_nothing_and_changes_nothing(tenant: Tenant, new_tenant: NewTenant) -> None:
     other, before = new_tenant(tenant.node), content(tenant)
-    mine = tenant.plain("/logs", "/flows")
-    client = other.plain("/", "/logs", "/flows")
+    mine = tenant.plain(*NAMESPACES)
+    assert mine.call("/workspaces", "join_workspace", {"workspaceId": "w1"})["ok"]
+    assert mine.call("/ai", "ai_request", {"requestId": "mine", "prompt": "p"})["ok"]
+    mine.told("/ai", "ai_response")
+    client = other.plain(*NAMESPACES)
     log_id = before[0]["logs"][0]["logId"]
     expected: dict[str, Any] = {
         "log_history": {"logs": []},
@@ -160,15 +235,28 @@ def test_another_tenants_member_finds_nothing_and_changes_nothing(tenant: Tenant
         "clear_logs": {"success": True, "flowId": "f1", "deleted": 0},
         "subscribe_flow": {"success": True, "flowId": "f1", "runId": "r1"},
         "unsubscribe_flow": {"success": True, "flowId": "f1"},
+        "leave_workspace": {"success": True, "workspaceId": "w1"},
+        "update_presence": {"success": True, "workspaceId": "w1"},
     }
     for namespace, command, payload, _ in COMMANDS:
         if payload is ...:
             answer = client.call(namespace, command, {"token": tenant.token()})
             assert answer["error"]["code"] == "forbidden", "a token of another tenant refreshes nothing"
-        else:
-            answer = client.call(namespace, command, *([] if payload is None else [payload]))
-            assert answer == {"ok": True, "data": expected[command]}
+            continue
+        answer = run_command(client, namespace, command, payload, "")
+        assert answer["ok"], (command, answer)
+        if command in expected:
+            assert answer["data"] == expected[command]
+        elif command == "join_workspace":
+            # One of its own, of the same name.
+            found = answer["data"]["workspace"]
+            assert (found["state"], found["version"]) == ({}, 0)
+            assert [user["socketId"] for user in found["users"]] == [client.sids["/workspaces"]]
+        elif command == "update_workspace":
+            assert answer["data"]["version"] == 1
     assert client.call("/logs", "clear_logs", {"logId": log_id})["data"]["deleted"] == 0
+    for command in ("cancel_stream", "resume_stream"):
+        assert client.call("/ai", command, {"requestId": "mine"})["error"]["code"] == "not_found"
     for verb, path, body, permission, _, elsewhere in REQUESTS:
         member = new_tenant(tenant.node).token(scope=permission) if permission else other.token()
         assert ask(tenant.node, verb, path, body, bearer(member))[0] == elsewhere, (verb, path)
@@ -177,18 +265,28 @@ def test_another_tenants_member_finds_nothing_and_changes_nothing(tenant: Tenant
         for headers in (bearer(other.token(scope="admin")), {"X-API-Key": API_KEY}, {"X-API-Key": OTHER_KEY}):
             outcome = ask(tenant.node, verb, path, body, headers | by_name)
             assert outcome == (403, None if verb == "HEAD" else "tenant_denied"), (verb, path)
-    for namespace in ("/", "/logs", "/flows"):
+    for namespace in NAMESPACES:
         assert try_connect(tenant.node, namespace, {"token": other.token(), "tenantId": tenant.name}) == "tenant_denied"
     assert content(tenant) == before
     # Nothing of all that was heard here, and nothing of here is heard there.
-    assert mine.events("/logs") == [] and mine.events("/flows") == []
+    for namespace in NAMESPACES:
+        assert mine.events(namespace) == [], namespace
     client.call("/logs", "subscribe_logs", {"flowId": "f1"})
     client.call("/flows", "subscribe_flow", {"runId": "r1"})
-    client.settle("/logs")
+    client.call("/workspaces", "join_workspace", {"workspaceId": "w1"})
+    client.settle("/")
     fill(tenant)
-    mine.told("/logs", "new_log")
-    mine.told("/flows", "flow_started")
-    assert client.settle("/logs") == client.settle("/flows") == []
+    assert mine.call("/ai", "ai_request", {"requestId": "heard", "prompt": "p"})["ok"]
+    for namespace, event in (
+        ("/logs", "new_log"),
+        ("/flows", "flow_started"),
+        ("/workspaces", "workspace_updated"),
+        ("/ai", "ai_response"),
+    ):
+        mine.told(namespace, event)
+        # Its own requests may still be ending.
+        heard = [m for m in client.settle(namespace) if namespace != "/ai" or m.content[1]["requestId"] == "heard"]
+        assert heard == [], namespace
 
 
 # By credential
@@ -221,7 +319,7 @@ def test_who_shows_no_good_credential_gets_nothing(tenant: Tenant) -> None:
     }
     before = content(tenant)
     for credential, code in credentials.items():
-        for namespace in ("/", "/logs", "/flows"):
+        for namespace in NAMESPACES:
             assert try_connect(node, namespace, {"token": credential}) == code, credential
         for verb, path, body, *_ in REQUESTS:
             outcome = ask(node, verb, path, body, bearer(credential))
@@ -257,6 +355,7 @@ def test_methods_that_a_path_has_not_are_refused(node: Node) -> None:
         "/logs": {"GET", "POST", "DELETE"},
         "/flows/f1/runs/r1": {"GET"},
         "/flows/f1/runs/r1/events": {"POST"},
+        "/workspaces/w1": {"GET", "PUT", "PATCH"},
         "/tickets": {"POST"},
         "/revocations": {"POST"},
     }.items():
@@ -272,7 +371,7 @@ def test_methods_that_a_path_has_not_are_refused(node: Node) -> None:
 def test_without_a_token_only_an_open_node_lets_in_and_only_into_its_default_tenant(
     closed_node: Node, two_workers: Node
 ) -> None:
-    for namespace in ("/", "/logs", "/flows"):
+    for namespace in NAMESPACES:
         for auth in (None, {}, {"token": ""}, {"token": None}, {"tenantId": "default"}):
             assert try_connect(closed_node, namespace, auth) == "authentication_required"
             assert try_connect(two_workers, namespace, auth) is None
@@ -285,8 +384,7 @@ def test_without_a_token_only_an_open_node_lets_in_and_only_into_its_default_ten
         for namespace in READ_SCOPE:
             assert client.join(namespace).kind == CONNECT
         for namespace, command, payload, permission in COMMANDS:
-            arguments = [] if payload is None else [{"token": member.token()}] if payload is ... else [payload]
-            answer = client.call(namespace, command, *arguments)
+            answer = run_command(client, namespace, command, payload, member.token())
             if payload is ... or permission == "logs:clear":
                 # Nobody becomes a user without a connection of that user's own.
                 assert answer["error"]["code"] == "forbidden", command
@@ -297,7 +395,7 @@ def test_without_a_token_only_an_open_node_lets_in_and_only_into_its_default_ten
         Tenant(two_workers, "acme").log("unheard")
         assert client.events("/logs") == []
     # A wrong token is refused, never taken for none.
-    for namespace in ("/", "/logs", "/flows"):
+    for namespace in NAMESPACES:
         assert try_connect(two_workers, namespace, {"token": "nonsense"}) == "authentication_failed"
 
 
@@ -433,12 +531,13 @@ def test_an_unknown_namespace_is_invalid_and_the_root_has_no_commands(node: Node
 
 def test_what_comes_before_connect_does_nothing(tenant: Tenant) -> None:
     watcher = tenant.plain("/logs")
-    for namespace in ("/", "/logs", "/flows", "/nonsense"):
+    for namespace, command in [*(one[:2] for one in SERVED), ("/nonsense", "clear_logs")]:
+        payload = PAYLOADS.get(command)
         for id in (None, 5):
             # Socket.IO v5: a connection begins with a CONNECT.
             client = Plain(tenant.url)
             with stopping(client):
-                client.emit(namespace, "clear_logs", {"flowId": "f1"}, id=id)
+                client.emit(namespace, command, {"token": tenant.token()} if payload is ... else payload, id=id)
                 assert client.wait_closed() == []
     client = Plain(tenant.url)
     with stopping(client):

@@ -82,7 +82,7 @@ def test_only_what_changed_is_written_and_what_was_lost_is_written_whole(
         ("acme", None, None, SCOPE, "user"),
         ("acme", None, "ann", "", "scope"),
         ("acme", None, "ann", f"admin {SCOPE}", "scope"),
-        ("acme", new_pid("acme"), "ann", SCOPE, "expired"),
+        pytest.param("acme", new_pid("acme"), "ann", SCOPE, "expired", id="another of the tenant"),
         ("acme", "x", "ann", SCOPE, "expired"),
         ("acme", "x." * 100, "ann", SCOPE, "expired"),
     ],

@@ -55,11 +55,15 @@ def measure() -> Any:
     """Return what of clients and requests is remembered here, and how many greenlets and descriptors there are."""
     watch, manager = ai._watch, realtime._node.manager
     tables = (ai._runs, watch._followers, watch._followed, watch._over, watch._clients)
+    left = sum(map(len, (*tables, manager._told, manager._holds, manager._rooms_of)))
+    if left:
+        # Asked again and again until nothing is left: to count objects each time would leave the node no time.
+        return jsonify(left=left)
     gc.collect()
     pooled = sum(one._sock is not None for one in realtime._node.redis._redis.connection_pool._available_connections)
     return jsonify(
-        left=sum(map(len, (*tables, manager._told, manager._holds, manager._rooms_of))),
-        greenlets=sum(isinstance(one, greenlet.greenlet) and not one.dead for one in gc.get_objects()),
+        left=left,
+        greenlets=len([one for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and not one.dead]),
         # The pool keeps as many connections as were once needed at a time.
         descriptors=len(os.listdir("/proc/self/fd")) - pooled,
     )
