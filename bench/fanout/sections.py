@@ -47,7 +47,8 @@ def warm(pair: Pair) -> None:
 
 def cpu(pair: Pair) -> None:
     """CPU of the publishing node per publish, and of the receiving one per delivery or event, in µs."""
-    for clients, rate, seconds in ((500, 20, 3), (20, 100, 2), (1, 100, 2)):
+    publishing = redis = publishes = 0.0
+    for clients, rate, seconds in ((500, 20, 3), (20, 100, 3), (1, 100, 3)):
         pair.loader.open(pair.second.port, clients, namespace="/feed")
         pair.publish(10, rate)
         seen, spent = pair.publish(rate * seconds, rate)
@@ -55,9 +56,11 @@ def cpu(pair: Pair) -> None:
         of = f"{clients} client" + "s" * (clients > 1)
         what = "delivery" if clients == 500 else "event"
         per = seen["deliveries"] if clients == 500 else seen["events"]
-        pair.figures[f"publishing to {of}, µs a publish"] = spent["first"] / seen["events"] * 1e6
         pair.figures[f"receiving by {of}, µs per {what}"] = spent["second"] / per * 1e6
-        pair.figures[f"Redis, publishing to {of}, µs"] = spent["redis"] / seen["events"] * 1e6
+        publishing, redis, publishes = publishing + spent["first"], redis + spent["redis"], publishes + seen["events"]
+    # Who listens elsewhere is nothing to the publishing node.
+    pair.figures["publishing, µs per publish"] = publishing / publishes * 1e6
+    pair.figures["Redis, µs per publish"] = redis / publishes * 1e6
 
 
 def latency(pair: Pair) -> None:

@@ -27,9 +27,9 @@ def sends(loader: Loader) -> dict[str, float]:
         loader.open(listener.getsockname()[1], CLIENTS, mode="bare")
         accepting.join()
         for name, size, times, burst, pause in (
-            ("delivery 500 x 200 B, µs", 200, 60, 1, 0.05),
-            ("delivery 500 x 2000 B, µs", 2000, 60, 1, 0.05),
-            ("delivery 500 x 200 B, back to back, µs", 200, 150, 1, 0.0),
+            ("delivery 500 x 200 B, µs", 200, 40, 1, 0.05),
+            ("delivery 500 x 2000 B, µs", 2000, 40, 1, 0.05),
+            ("delivery 500 x 200 B, back to back, µs", 200, 100, 1, 0.0),
             ("delivery 500 x 200 B, bursts of 20, µs", 200, 10, 20, 0.0),
         ):
             frame, spent = event_frame(size), 0.0

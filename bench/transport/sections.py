@@ -16,7 +16,7 @@ IDLE_CONNECTIONS = 4000
 # What Node takes for a connection falls from 400 µs to 130 over the first 3,000.
 WARM_CONNECTIONS = 3000
 MESSAGE_BYTES = 990_000  # under the limit of all three, a million
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.3
 
 
 @dataclass
@@ -79,12 +79,12 @@ def delivery(bench: Bench) -> None:
         _back_to_back(bench, 500, bench.times(8), burst=20)
         bench.loader.do("close", keep=50)
         bench.settle()
-        _steady(bench, 50, 200, events=200, seconds=2)
-        _steady(bench, 50, 200, events=200, seconds=2, local=True)
+        _steady(bench, 50, 200, events=200, seconds=1.5)
+        _steady(bench, 50, 200, events=200, seconds=1.5, local=True)
     bench.settle()
 
 
-def _steady(bench: Bench, clients: int, size: int, *, events: float, seconds: int, local: bool = False) -> Figures:
+def _steady(bench: Bench, clients: int, size: int, *, events: float, seconds: float, local: bool = False) -> Figures:
     """Have one event after the other sent to everybody; the request for it, and its ack, are in the figure."""
     cpu, done = bench.cpu(partial(bench.loader.do, "rate", rate=events, seconds=seconds, size=size, local=local))
     name = f"delivery {clients} x {size} B" + (", no queue" if local else "")
@@ -114,7 +114,7 @@ def connect(bench: Bench) -> None:
     """CPU per connection made, in µs, its namespace's CONNECT included."""
     for mode, name, stock_count, before in (
         ("websocket", "WebSocket", 400, max(0, WARM_CONNECTIONS - bench.opened)),
-        ("polling", "polling, upgrade", 200, 800),
+        ("polling", "polling, upgrade", 200, 500),
     ):
         if before:
             bench.open(before, mode=mode, concurrency=50)
