@@ -33,6 +33,7 @@ from protocol.scripts import Keys
 from services.access import Access
 from services.ai import Ai
 from services.events import BUILT_IN
+from stores import embedded
 from stores.access import AccessStore
 from stores.ai import AiStore
 from stores.client import connect
@@ -48,6 +49,8 @@ GATE_SECONDS = 0.5
 SESSIONS_SECONDS = 0.1
 # Users of a killed node leave their workspaces when their leases end; who looks often, tells it soon.
 WORKSPACES_SECONDS = 1.0
+# A killed supervisor takes its Redis along; whichever worker misses it first starts both again.
+REVIVE_SECONDS = 1.0
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
 ACKS_SECONDS = 30.0
 # Descriptors for Redis, the log and what else isn't a client.
@@ -156,12 +159,19 @@ class Node:
 
     def _ticks(self) -> list[tuple[float, Callable[[], Any]]]:
         # Each in a greenlet of its own: one that waits for Redis holds up no other.
-        return [
+        ticks: list[tuple[float, Callable[[], Any]]] = [
             (GATE_SECONDS, self.gate.tick),
             (SESSIONS_SECONDS, self.returns.tick),
             (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
             (ACKS_SECONDS, self.manager.forget_unanswered),
         ]
+        return [*ticks, (REVIVE_SECONDS, self._revive)] if self._settings.embedded else ticks
+
+    def _revive(self) -> None:
+        try:
+            embedded.revive(self._settings.data_dir)
+        except embedded.EmbeddedRedisError as error:
+            _log.warning("%s", error)
 
     def accepts_new(self) -> bool:
         """Tell whether this node isn't draining."""

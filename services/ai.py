@@ -150,6 +150,8 @@ class Ai:
         room = ai_room(*key)
         already = room in self._rooms.get_rooms(sid, NAMESPACE)
         self._rooms.hold(sid, NAMESPACE, room)
+        # Before anything waits: a client that leaves meanwhile must not be followed for after it has left.
+        self._watch.follow(sid, key)
         try:
             kept = self._store.resume(key, command.after, self._publisher.head_key(key.tenant, NAMESPACE))
             if not kept.fields:
@@ -159,9 +161,9 @@ class Ai:
             self._rooms.catch_up(sid, key.tenant, NAMESPACE, kept.head)
         except RealtimeError:
             if not already:
+                self._watch.unfollow(sid, key)
                 self._rooms.leave(sid, NAMESPACE, room)
             raise
-        self._watch.follow(sid, key)
         return _resumed(key, kept)
 
     def clear(self, principal: Principal, command: ClearHistory) -> HistoryCleared:

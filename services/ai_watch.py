@@ -62,6 +62,13 @@ class AiWatch:
         self._followed.setdefault(sid, set()).add(key)
         self._over.pop(key, None)
 
+    def unfollow(self, sid: str, key: RequestKey) -> None:
+        """Forget that a client follows a request."""
+        _remove(self._followers, key, sid)
+        _remove(self._followed, sid, key)
+        if key not in self._followers:
+            self._over.pop(key, None)
+
     def gone(self, tenant: str, sid: str) -> None:
         """Forget a client."""
         here = self._clients.get(tenant, set())
@@ -69,7 +76,7 @@ class AiWatch:
         if not here:
             self._clients.pop(tenant, None)
         for key in tuple(self._followed.get(sid, ())):
-            self._unfollow(sid, key)
+            self.unfollow(sid, key)
 
     def begin(self, spawn: Spawn) -> None:
         """Watch from now on."""
@@ -130,17 +137,11 @@ class AiWatch:
         for key in [key for key, since in self._over.items() if now - since > LINGER_SECONDS]:
             for sid in tuple(self._followers.get(key, ())):
                 self._rooms.leave(sid, NAMESPACE, ai_room(*key))
-                self._unfollow(sid, key)
-
-    def _unfollow(self, sid: str, key: RequestKey) -> None:
-        _remove(self._followers, key, sid)
-        _remove(self._followed, sid, key)
-        if key not in self._followers:
-            self._over.pop(key, None)
+                self.unfollow(sid, key)
 
     def _end_orphans(self, tenant: str) -> None:
         try:
-            for key in self._store.orphans(tenant, self._clock_ms(), MAX_ORPHANS):
+            for key in self._store.orphans(tenant, MAX_ORPHANS):
                 self._end_orphan(key)
         except Unavailable:
             return  # the next round looks again

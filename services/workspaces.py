@@ -1,7 +1,5 @@
-"""Shared states: update them, read them, be in them with others."""
+"""Shared states: read them, write to them, be in them with others."""
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,16 +10,14 @@ from auth.principal import Principal
 from fanout.publisher import Publisher, Repeat
 from fanout.rooms import workspace_audience, workspace_of, workspace_room
 from protocol.envelope import Event, Header, Policy, Published, event_pieces
-from protocol.errors import Conflict, NotFound, RealtimeError
+from protocol.errors import NotFound
 from protocol.ids import check_id
 from protocol.times import iso, now_ms
 from protocol.validation import mistyped
 from protocol.wire_json import dumps, loads
 from protocol.workspaces import (
-    Edit,
     JoinWorkspace,
     LeaveWorkspace,
-    Patch,
     UpdatePresence,
     UpdateWorkspace,
     User,
@@ -34,20 +30,11 @@ from protocol.workspaces import (
     updated_pieces,
 )
 from services.feeds import Feeds
-from services.patches import patch_state
 from services.presence import NAMESPACE, Member, Presence
-from stores.workspaces import WorkspaceState, WorkspaceStore
+from services.workspace_updates import WorkspaceUpdates
+from stores.workspaces import WorkspaceStore
 
-# How often a patch without a base version is made anew at least, and for how long, because others were faster.
-PATCH_TRIES = 50
-PATCH_SECONDS = 5.0
 _users = msgspec.json.Decoder(dict[str, User])
-
-
-class Busy(Conflict):
-    """Others wrote faster than a patch could be made; the same request may succeed later."""
-
-    retryable = True
 
 
 class Workspaces:
@@ -65,6 +52,7 @@ class Workspaces:
         self._store = store
         self._presence = presence
         self._feeds = feeds
+        self._updates = WorkspaceUpdates(publisher, store, clock_ms)
         self._clock_ms = clock_ms
 
     # In-process code names the tenant; it is trusted with it.
@@ -133,12 +121,8 @@ class Workspaces:
         Raises Forbidden without `workspaces:write`, and what `update` raises.
         """
         principal.require("workspaces:write")
-        tenant, by = principal.tenant, updated_by or principal.user_id
         repeat = Repeat.of(idempotency_key, NAMESPACE, command)
-        if command.state is not None:
-            edit = Edit.of_state(command.state, replaces=command.partial is False)
-            return self._publish(tenant, command.workspace_id, edit, by, command.base_version, repeat)
-        return self._patch(tenant, command.workspace_id, command.patch or [], by, command.base_version, repeat)
+        return self._updates.write(principal.tenant, command, updated_by or principal.user_id, repeat)
 
     def join(self, principal: Principal, sid: str, command: JoinWorkspace) -> WorkspaceJoined:
         """Let a client into a workspace, tell the others, and return it as of exactly then.
@@ -260,79 +244,3 @@ class Workspaces:
         if principal.anonymous:
             user_id, name = command.user_id or user_id, command.user_name
         return User(user_id=user_id, user_name=name or user_id, socket_id=sid, joined_at=iso(self._clock_ms()))
-
-    def _patch(
-        self, tenant: str, workspace_id: str, patch: Patch, by: str, base_version: int | None, repeat: Repeat | None
-    ) -> Published:
-        current: WorkspaceState | None = None
-        until, attempt = time.monotonic() + PATCH_SECONDS, 0
-        while attempt < PATCH_TRIES or time.monotonic() < until:
-            if current is None:
-                current = self._store.read(tenant, workspace_id, self._head_key(tenant))
-            try:
-                if base_version not in (None, current.version):
-                    raise _conflict(f"The workspace is at version {current.version}", current)
-                try:
-                    edit = patch_state(patch, current.state, self._store.max_bytes)
-                except Conflict as error:
-                    raise _conflict(error.message, current, **error.details) from None
-            except RealtimeError:
-                # It may fail because an earlier call with the same key has done it.
-                if repeat is not None and (done := self._done(tenant, workspace_id, patch, by, repeat)):
-                    return done
-                raise
-            try:
-                return self._publish(tenant, workspace_id, edit, by, current.version, repeat)
-            except Conflict as error:
-                if not error.texts or base_version is not None:
-                    raise
-                current = WorkspaceState.of_refusal(error.texts)
-            attempt += 1
-            if attempt > 10:
-                # In step with other writers; a step aside, and what was read is old then.
-                time.sleep(random.uniform(0.001, 0.02))
-                current = None
-        raise Busy(f"Others were faster {attempt} times; try again")
-
-    def _done(self, tenant: str, workspace_id: str, patch: Patch, by: str, repeat: Repeat) -> Published | None:
-        """Return what an earlier call with the same key published, if any. Raises Conflict for another request."""
-        events = _events(tenant, workspace_id, by)
-        try:
-            return self._publisher.publish(tenant, NAMESPACE, events, self._store.no_change(), repeat)
-        except NotFound:
-            return None
-
-    def _publish(
-        self, tenant: str, workspace_id: str, edit: Edit, by: str, base_version: int | None, repeat: Repeat | None
-    ) -> Published:
-        change = self._store.update_change(tenant, workspace_id, edit, iso(self._clock_ms()), base_version)
-        try:
-            return self._publisher.publish(tenant, NAMESPACE, _events(tenant, workspace_id, by), change, repeat)
-        except Conflict as error:
-            if not error.texts:
-                raise
-            told = _conflict(error.message, WorkspaceState.of_refusal(error.texts))
-            told.texts = error.texts
-            raise told from None
-
-
-def _events(tenant: str, workspace_id: str, by: str) -> list[Event]:
-    """Return the two events of an update. The state comes first: its place is then before its own number, and whoever
-    reads the workspace at that number has it already.
-    """
-    return [
-        Event(
-            Header((workspace_room(tenant, workspace_id, deltas=False),), Policy.LATEST_ONLY, workspace_id),
-            updated_pieces(workspace_id, by, content="state"),
-            volatile=True,
-            stands_in=True,
-        ),
-        Event(
-            Header((workspace_room(tenant, workspace_id, deltas=True),)),
-            updated_pieces(workspace_id, by, content="patch"),
-        ),
-    ]
-
-
-def _conflict(message: str, current: WorkspaceState, **details: Any) -> Conflict:
-    return Conflict(message, state=Raw(current.state.encode()), version=current.version, **details)

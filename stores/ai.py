@@ -26,6 +26,7 @@ MAX_CONVERSATIONS = 100
 
 _accept = Script.beside(__file__, "ai_accept.lua")
 _watch = Script.beside(__file__, "ai_watch.lua")
+_orphans = Script.beside(__file__, "ai_orphans.lua")
 _resume = Script.beside(__file__, "ai_resume.lua")
 _cancel = Script.beside(__file__, "ai_cancel.lua")
 _forget = Script.beside(__file__, "ai_forget.lua")
@@ -164,9 +165,9 @@ class AiStore:
             for status, cancel, absent in self._redis.run(_watch, keys, told)
         ]
 
-    def orphans(self, tenant: str, now_ms: int, most: int) -> list[RequestKey]:
+    def orphans(self, tenant: str, most: int) -> list[RequestKey]:
         """Return requests of a tenant that no node has renewed for a lease; the change that ends one looks again."""
-        names = self._redis.command("ZRANGEBYSCORE", self._tenants(tenant), "-inf", now_ms, "LIMIT", 0, most)
+        names = self._redis.run(_orphans, [self._tenants(tenant)], [most])
         return [RequestKey(tenant, *name.decode().split("/", 1)) for name in names]
 
     def streamed(self, request: RequestKey) -> bool:

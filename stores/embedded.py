@@ -56,6 +56,15 @@ def ensure_running(data_dir: str | os.PathLike[str]) -> str:
     return url(directory)
 
 
+def revive(data_dir: str | os.PathLike[str]) -> None:
+    """Start the Redis of `data_dir` again where it does not answer, as after the end of its supervisor.
+
+    For who holds the users' lock; every worker may do so at once. Raises EmbeddedRedisError.
+    """
+    if not ping(Path(data_dir).absolute()):
+        ensure_running(data_dir)
+
+
 def _await_answer(directory: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     answer = b""

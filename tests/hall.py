@@ -23,6 +23,7 @@ class Hall:
         self.sent: dict[str, list[Any]] = {}
         if isinstance(server, SocketServer):
             server.post = self._record_message  # type: ignore[method-assign]
+            server.eio.broadcast = self._record_broadcast  # type: ignore[method-assign]
         else:
             server.eio.send = self._record
             server.eio.send_packet = lambda eio_sid, packet: self._record(eio_sid, packet.data)
@@ -33,6 +34,10 @@ class Hall:
         for part in (message.text[1:], *message.attachments):
             if part:
                 self._record(eio_sid, part)
+
+    def _record_broadcast(self, eio_sids: Iterable[str], message: Outgoing) -> None:
+        for eio_sid in eio_sids:
+            self._record_message(eio_sid, message)
 
     def _record(self, eio_sid: str, part: str | bytes) -> None:
         self.sent.setdefault(eio_sid, []).append(part)

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import requests
 from gunicorn.config import Config
 
 from stores import embedded
+from tests.servers import API_KEY, Node, stopping
 
 pytestmark = pytest.mark.independent
 ROOT = Path(__file__).resolve().parents[2]
@@ -393,6 +395,31 @@ def test_a_killed_supervisor_takes_redis_along_and_hup_starts_both(place: Place)
     wait_for(lambda: server.answers("PING"), "an answer of Redis through a worker")
     assert server.ask("GET", "colour")[0] == "mint"
     assert place.redis_pid() != redis and place.supervisor_pid() != supervisor
+
+
+def test_the_workers_start_both_again() -> None:
+    node = Node(workers=2, LOG_LEVEL="warning")
+    with stopping(node):
+        node.wait_ready()
+        for place in range(2):
+            with node.accepting_only(place):
+                node.wait_ready()
+        data, key = Path(node.env["DATA_DIR"]), {"X-API-Key": API_KEY, "Connection": "close"}
+        url = f"{node.url}/api/v1/logs"
+        assert (
+            requests.post(url, json={"logLevel": "info", "message": "kept"}, headers=key, timeout=5).status_code == 202
+        )
+        for _ in range(2):
+            redis = int((data / "redis.pid").read_text())
+            supervisor = parent_of(redis)
+            os.kill(supervisor, signal.SIGKILL)
+            wait_for(lambda redis=redis: not runs(redis), "Redis's end")
+            wait_for(lambda: embedded.ping(data) == b"+PONG\r\n", "another Redis")
+            node.wait_ready(15)
+            assert int((data / "redis.pid").read_text()) != redis
+            read = requests.get(url, headers=key, timeout=5)
+            assert [log["message"] for log in read.json()["logs"]] == ["kept"]
+        assert not [line for line in node.text().splitlines() if "Traceback" in line or '"level": "error"' in line]
 
 
 def test_a_redis_without_a_supervisor_is_ended_before_the_next_begins(place: Place) -> None:

@@ -177,6 +177,27 @@ def test_clients_leave_the_rooms_of_what_has_ended(desk: Desk, monkeypatch: pyte
     assert not (watch._followers or watch._followed or watch._over)
 
 
+def test_a_client_that_leaves_while_it_resumes_follows_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.ask()
+    monkeypatch.setattr(desk.rooms, "catch_up", lambda *_: desk.ai.left(ANN, "s2"))
+    desk.ai.joined(ANN, "s2")
+    desk.ai.resume(ANN, "s2", ResumeStream(request_id="r1"))
+    watch = desk.ai._watch
+    assert watch._followed == {"s1": {KEY}} and watch._followers == {KEY: {"s1"}}
+    # Nor one who asks for what there is not.
+    with pytest.raises(NotFound):
+        desk.ai.resume(ANN, "s3", ResumeStream(request_id="none"))
+    assert watch._followed == {"s1": {KEY}}
+
+
+def test_orphans_are_found_though_a_nodes_clock_is_slow(runner: RedisClient, keys: Keys) -> None:
+    Desk(runner, keys, lease_ms=1).store.accept(KEY, owner="dead", model="m", stream=True, most=3)
+    slow = Desk(runner, keys, clock_ms=lambda: 1_000_000)
+    slow.ai.joined(ANN, "s1")
+    until(lambda: slow.look() or slow.ends(), 5)
+    assert slow.fields()["status"] == b"error"
+
+
 def test_a_request_that_redis_lost_ends(desk: Desk) -> None:
     desk.ask()
     until(lambda: desk.fields()["next"] != b"0")

@@ -21,10 +21,11 @@ from protocol.workspaces import (
     UpdatePresence,
     UpdateWorkspace,
 )
-from services import workspaces
+from services import workspace_updates
 from services.patches import patch_state
 from services.presence import Presence
-from services.workspaces import PATCH_TRIES, Busy, Workspaces
+from services.workspace_updates import PATCH_TRIES, Busy
+from services.workspaces import Workspaces
 from stores.client import RedisClient, connect
 from stores.presence import PresenceStore
 from stores.workspaces import WorkspaceStore
@@ -212,7 +213,7 @@ def test_who_is_always_too_late_is_told_to_try_again(place: Place, monkeypatch: 
         return made
 
     monkeypatch.setattr(type(place.store), "update_change", lambda self, *args: meddle(*args))
-    monkeypatch.setattr(workspaces, "PATCH_SECONDS", 0.0)
+    monkeypatch.setattr(workspace_updates, "PATCH_SECONDS", 0.0)
     with pytest.raises(Busy) as caught:
         update("acme", "w1", patch=[{"op": "add", "path": "/n", "value": 1}])
     assert caught.value.to_wire()["retryable"] is True and caught.value.code == "conflict" and len(tries) == PATCH_TRIES

@@ -163,16 +163,16 @@ def test_an_orphan_is_ended_once_its_lease_is_over_and_not_before(desk: Desk) ->
     desk.accept()
     with pytest.raises(Conflict):
         desk.end(owner="")
-    assert desk.store.orphans("acme", int(time.time() * 1000), 10) == []
+    assert desk.store.orphans("acme", 10) == []
     brief(desk).store.watch("acme", [(R1, "n1", False)])
     deadline = time.monotonic() + 5
-    while not desk.store.orphans("acme", int(time.time() * 1000), 10):
+    while not desk.store.orphans("acme", 10):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert desk.store.orphans("acme", int(time.time() * 1000), 10) == [R1]
+    assert desk.store.orphans("acme", 10) == [R1]
     assert desk.store.streamed(R1)
     desk.end(owner="", ending=Ending("error", error=Unavailable("gone")))
-    assert desk.store.orphans("acme", int(time.time() * 1000), 10) == []
+    assert desk.store.orphans("acme", 10) == []
     with pytest.raises(Conflict):
         desk.end(owner="")
     with pytest.raises(NotFound):

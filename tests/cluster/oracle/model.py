@@ -133,6 +133,7 @@ def run(where: Path, kinds: Sequence[Kind], seed: int) -> Outcome:
         time.sleep(2)
         for kind in plan(kinds, chance):
             faults.inject(kind)
+            outcome.save()
             time.sleep(chance.uniform(0.4 * kind.pause, 1.6 * kind.pause))
         outcome.complaints += _settle(where, clients, publishers, redis.url)
         outcome.ended = time.monotonic()
