@@ -90,7 +90,10 @@ class Pywsgi(WSGIHandler):
     ("first", "more"),
     [
         (None, ["Origin: https://a.example", "Cookie: a=1", "Cookie: b=2", "X-Many: 1", "X-Many: 2"]),
-        ("GET /a%20b/%C3%BC?x=%20&y=/?z HTTP/1.1", ["X-Empty:", "X-Space:   a b  ", "X_Space: other", "Authorization: Bearer x.y"]),
+        (
+            "GET /a%20b/%C3%BC?x=%20&y=/?z HTTP/1.1",
+            ["X-Empty:", "X-Space:   a b  ", "X_Space: other", "Authorization: Bearer x.y"],
+        ),
         ("GET / HTTP/1.0", ["X-Latin: \xfc", "Content-Type: text/plain"]),
     ],
 )
