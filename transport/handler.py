@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gevent.pywsgi import Input, WSGIHandler, _InvalidClientInput  # type: ignore[attr-defined]
 
 from transport.arrival import HEAD_TOO_LONG
+from transport.exchange import Exchange
 from transport.head import READER_KEY, HeadReader, HeadTooLong, HeadTooSlow
 from transport.opening import asks_for_websocket, duplicate
 from transport.requests import asks_for_upgrade
@@ -83,6 +84,11 @@ class Handler(WSGIHandler):
         if head is None or self._leaves(head):
             return None
         self.server.served += 1
+        environ = self.server.engine_environ(head, self.client_address)
+        if environ is not None:
+            environ[READER_KEY] = self.rfile
+            ends = self.server.transport.engine.draining
+            return Exchange(self.socket, self.rfile, environ, len(head)).run(self.server.application, ends=ends) or None
         return super().handle_one_request()
 
     def _leaves(self, head: bytes) -> bool:

@@ -156,6 +156,7 @@ class Server(WSGIServer):
         environ = environ_of(head, address, self._texts())
         if (
             environ is None
+            or "CONTENT_LENGTH" in environ
             or not options.is_socket_path(environ["PATH_INFO"])
             or engine_request(environ).transport != "websocket"
             or options.engine.refusal(environ) is not None
@@ -164,6 +165,13 @@ class Server(WSGIServer):
         self.served += 1
         options.engine.open_websocket(environ, sock, behind)
         return True
+
+    def engine_environ(self, head: bytes, address: Any) -> Environ | None:
+        """Return the environ of an Engine.IO request over HTTP; None for any other, and for pywsgi to judge."""
+        target = head[: head.find(b"\n")].split(b" ")[1:2]
+        if not target or not self.transport.is_socket_path(target[0].partition(b"?")[0].decode("latin-1")):
+            return None
+        return environ_of(head, address, self.environ)
 
     def _serve_http(self, sock: Any, address: Any, read: bytes) -> None:
         if self.pool is None:

@@ -18,8 +18,9 @@ from transport.requests import Environ
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*").fullmatch
 _ASKS = re.compile(rb"\nupgrade:[ \t]*websocket[ \t]*\r?\n", re.IGNORECASE).search
-# Such a request has no body; one that says it has is not what it seems.
-_BODIES = frozenset({"HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
+
+# What a request must not ask for to be read here.
+_BEYOND = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_TRAILER"})
 
 
 def asks_for_websocket(head: bytes) -> bool:
@@ -28,7 +29,10 @@ def asks_for_websocket(head: bytes) -> bool:
 
 
 def environ_of(head: bytes, address: Any, base: Environ) -> Environ | None:
-    """Return the WSGI environ of a request head on top of `base`; None where pywsgi is to judge it."""
+    """Return the WSGI environ of a request head on top of `base`; None where pywsgi is to judge it.
+
+    A body has a length, which is then in `CONTENT_LENGTH`; a chunked one is pywsgi's.
+    """
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or lines[-2:] != ["", ""] or not words[1].startswith("/"):
@@ -49,16 +53,24 @@ def environ_of(head: bytes, address: Any, base: Environ) -> Environ | None:
         if "_" in field[1]:
             continue  # as pywsgi does: it would be mistaken for the one with a hyphen
         name = _key(field[1])
+        if not name:
+            continue
         if name in environ:
             environ[name] += ("; " if name == "HTTP_COOKIE" else ",") + field[2]
         else:
             environ[name] = field[2]
-    return None if _BODIES & environ.keys() else environ
+    length = environ.get("CONTENT_LENGTH", "0")
+    plain = length.isascii() and length.isdecimal() and len(length) < 19 and "HTTP_HOST" in environ
+    return environ if plain and environ["SERVER_PROTOCOL"] == "HTTP/1.1" and not _BEYOND & environ.keys() else None
 
 
 @lru_cache(maxsize=256)
 def _key(name: str) -> str:
-    return "HTTP_" + name.upper().replace("-", "_")
+    # With an underscore it could pass for another header, such as one that a proxy sets.
+    if "_" in name:
+        return ""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
 
 
 def switching(key: str) -> bytes:

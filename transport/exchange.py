@@ -1,0 +1,116 @@
+"""One Engine.IO request over HTTP and its response, without pywsgi and its costly header parser."""
+
+import logging
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from time import time
+from typing import Any
+
+from transport.head import HeadReader
+from transport.requests import Environ, asks_for_upgrade
+
+logger = logging.getLogger(__name__)
+
+_ERROR = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_date: tuple[int, str] = (0, "")
+
+
+class Body:
+    """The request's body as WSGI has it: `wsgi.input` of a known length, read from the connection when asked for."""
+
+    __slots__ = ("_reader", "left")
+
+    def __init__(self, reader: HeadReader, length: int) -> None:
+        self._reader = reader
+        self.left = length
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return at most `size` bytes, all that is left without a size. Raises OSError where the body ends early."""
+        wanted = self.left if size is None or size < 0 else min(size, self.left)
+        data = self._reader.read(wanted)
+        if len(data) < wanted:
+            raise ConnectionError("The body ended early")
+        self.left -= wanted
+        return data
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Return the next line, or `size` bytes of a longer one."""
+        line = self._reader.readline(self.left if size is None or size < 0 else min(size, self.left))
+        self.left -= len(line)
+        return line
+
+    def readlines(self, hint: int | None = None) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> "Body":
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+
+class Exchange:
+    """Runs a WSGI application for one request whose head, of `size` bytes, is still in `reader`."""
+
+    def __init__(self, sock: Any, reader: HeadReader, environ: Environ, size: int) -> None:
+        self._sock = sock
+        self._environ = environ
+        reader.read(size)
+        self._body = environ["wsgi.input"] = Body(reader, int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input_terminated"] = True
+        self._status = ""
+        self._headers: list[tuple[str, str]] = []
+
+    def run(self, application: Callable[..., Iterable[bytes]], *, ends: bool) -> bool:
+        """Answer; return whether the connection goes on. `ends`: it must not."""
+        ends = ends or self._asks_to_end()
+        try:
+            result = application(self._environ, self._start)
+        except Exception:
+            logger.exception("An Engine.IO request failed")
+            self._sock.sendall(_ERROR)
+            return False
+        try:
+            pieces = iter(result)
+            # The application learns that a piece was sent when it is asked for the next.
+            first = next(pieces, b"")
+            ends = ends or self._body.left > 0
+            self._sock.sendall(self._head(len(first), ends) + first)
+            for piece in pieces:
+                self._sock.sendall(piece)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        return not ends
+
+    def _asks_to_end(self) -> bool:
+        """Tell whether the client closes, or may go on with frames: it asked for a WebSocket and doesn't get one."""
+        return "close" in self._environ.get("HTTP_CONNECTION", "").lower() or asks_for_upgrade(self._environ)
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        self._status, self._headers = status, headers
+        return self._sock.sendall  # type: ignore[no-any-return]
+
+    def _head(self, size: int, ends: bool) -> bytes:
+        lines = [f"HTTP/1.1 {self._status}", f"Date: {_now()}"]
+        lines += [f"{name}: {value}" for name, value in self._headers]
+        if not self._status.startswith("204") and not any(
+            name.lower() == "content-length" for name, _ in self._headers
+        ):
+            lines.append(f"Content-Length: {size}")
+        if ends:
+            lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _now() -> str:
+    """Return the time for a `Date` header, made once a second."""
+    global _date
+    second = int(time())
+    if second != _date[0]:
+        _date = (second, formatdate(second, usegmt=True))
+    return _date[1]
