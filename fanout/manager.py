@@ -120,6 +120,11 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         """Tell a tenant's clients here that continuity ended: they must fetch state anew."""
         for sid in list(self.recipients(namespace, tenant_room(tenant))):
             self.forget_history(sid, namespace)
+            session = self.session(sid, namespace)
+            if session is not None:
+                # Redis may have lost it too, and its client should be known when it comes back.
+                session.stale = True
+                self.unsaved.add(session)
             self.send_to(sid, namespace, "resync", {"reason": reason})
 
     def tell_dropped(self, eio_sid: str, dropped: Counter[str]) -> None:

@@ -26,6 +26,7 @@ _claim = Script.beside(__file__, "session_claim.lua")
 _save = Script.beside(__file__, "session_save.lua")
 _release = Script.beside(__file__, "session_release.lua")
 _refresh = Script.beside(__file__, "session_refresh.lua")
+_note = Script.beside(__file__, "session_note.lua")
 
 
 class NotRecovered(Exception):
@@ -41,7 +42,8 @@ class Session:
     """One client's session as its node holds it.
 
     `rooms` says of each room from which offset on its events are the client's; `changed` are those entered or left
-    since the last save. `sent` and `sent_at` tell the last offset that the client was sent, and when.
+    since the last save. `resync` is why it is not another one that goes on, until its client is known to have heard it.
+    `sent` and `sent_at` tell the last offset that the client was sent, and when.
     """
 
     tenant: str
@@ -50,6 +52,7 @@ class Session:
     pid: str = field(repr=False)
     start: str
     generation: int = 1
+    resync: str = ""
     rooms: dict[str, str] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     saved: bool = False
@@ -61,13 +64,17 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A session taken over: whose it was, what its namespace kept in it, and the node that may still hold it."""
+    """A session taken over: whose it was, what its namespace kept in it, and the node that may still hold it.
+
+    `replayed` is the offset that the last connection showed whose replay began; "" without one.
+    """
 
     session: Session
     user_id: str
     memo: str
     node: str
     open: bool
+    replayed: str
 
 
 def new_pid(tenant: str) -> str:
@@ -101,7 +108,12 @@ class SessionStore:
         fields = dict(zip(reply[4::2], reply[5::2], strict=True))
         session = Session(tenant, namespace, fields["sid"], pid, fields["start"], int(reply[1]), saved=True)
         session.rooms = {name[2:]: since for name, since in fields.items() if name.startswith("r:")}
-        return Claimed(session, fields["user"], fields["memo"], reply[2], reply[3] == "1")
+        session.resync = fields.get("resync", "")
+        return Claimed(session, fields["user"], fields["memo"], reply[2], reply[3] == "1", fields.get("replayed", ""))
+
+    def note_replay(self, session: Session, shown: str) -> None:
+        """Write down that the replay from the offset `shown` begins, "" that it is settled. Raises Unavailable."""
+        self._redis.run(_note, [self._key_of(session)], [session.generation, shown])
 
     def save(self, session: Session, fields: Callable[[], dict[str, str]]) -> bool:
         """Save what has changed; return False where a newer generation has it. Raises Unavailable.
@@ -115,6 +127,7 @@ class SessionStore:
                 **fields(),
                 "sid": session.sid,
                 "start": session.start,
+                "resync": session.resync,
                 "node": self._node,
                 "open": "1",
             }

@@ -113,6 +113,8 @@ class Gate:
             recovered=begun.missed is not None,
             memo=begun.memo,
             resync=begun.resync,
+            shown=begun.shown,
+            flush=begun.flush,
         )
 
     def prepare(self, sid: str, namespace: str) -> dict[str, Any]:
@@ -133,6 +135,10 @@ class Gate:
         """Let a client into its rooms, now that it knows that it is connected."""
         client = self.clients.get(sid, namespace)
         if client is None:
+            return
+        if client.flush:
+            # Server disconnect: one that polls may still fetch the CONNECT. Its client comes back by itself.
+            self._close_transport(client.connection, "server disconnect")
             return
         handler = self._handler_of(namespace)
         if client.recovered:

@@ -26,6 +26,7 @@ from fanout.sessions import (
 )
 from fanout.trail import Trail
 from namespaces.clients import Client, Clients
+from protocol.envelope import Offset, parse_offset
 from protocol.errors import Unavailable
 
 # How long a node that still holds the old connection is waited for. Nothing that it does later does harm.
@@ -39,13 +40,18 @@ _log = logging.getLogger("mintflow.returns")
 
 @dataclass(slots=True)
 class Return:
-    """How a client that recovers begins: its session; if it goes on, what was missed and kept; if not, why not."""
+    """How a client that recovers begins: its session; if it goes on, what was missed and kept; if not, why not.
+
+    `shown` is the offset that it came with. `flush`: it may hold events of a replay that was cut.
+    """
 
     session: Session
     principal: Principal
     missed: Missed | None = None
     memo: str = ""
     resync: str = ""
+    shown: str = ""
+    flush: bool = False
 
 
 class Returns:
@@ -82,7 +88,8 @@ class Returns:
                 reason = no.reason
         tenant = principal.tenant
         start = str(self._rooms.position(tenant, namespace))
-        return Return(Session(tenant, namespace, sid, new_pid(tenant), start), principal, resync=reason)
+        session = Session(tenant, namespace, sid, new_pid(tenant), start, resync=reason)
+        return Return(session, principal, resync=reason)
 
     def _go_on(self, principal: Principal, namespace: str, auth: Mapping[str, Any]) -> Return:
         pid, shown = auth["pid"], auth.get("offset")
@@ -95,6 +102,14 @@ class Returns:
             principal.tenant, namespace, pid, user, scope_of(principal.permissions, principal.admin)
         )
         session = claimed.session
+        principal = replace(principal, user_id=claimed.user_id)
+        text = str(shown or "-")
+        if claimed.replayed == text:
+            # Its replay was cut before CONNECT. The stock client keeps such events, and would have them twice with
+            # this replay. So it is told that it is connected, passes them on, and comes back with the last one's offset.
+            self._evict(claimed)
+            self._store.note_replay(session, "")
+            return Return(session, principal, flush=True)
         try:
             self._evict(claimed)
             missed = self._recovery.missed(session, read_offset(shown, session.start))
@@ -102,8 +117,10 @@ class Returns:
             with suppress(Unavailable):
                 self._store.release(session, for_good=True)
             raise
-        principal = replace(principal, user_id=claimed.user_id)
-        return Return(session, principal, missed, claimed.memo)
+        told = session.resync
+        if told and shown is not None and not _is_before(read_offset(shown, ""), session.start):
+            session.resync = told = ""
+        return Return(session, principal, missed, claimed.memo, told, text)
 
     def adopt(self, sid: str, session: Session) -> None:
         """Make a connecting client's sid its session's. Raises Unavailable where a newer connection goes on with it."""
@@ -133,6 +150,8 @@ class Returns:
         """Send what a client missed, and enter its rooms. Raises Unavailable."""
         if client.session is not None and client.missed is not None:
             missed, client.missed = client.missed, None
+            if missed.page.events or missed.page.more:
+                self._store.note_replay(client.session, client.shown)
             self._recovery.replay(client.session, missed, instead)
 
     def welcome(self, client: Client, resync: str) -> None:
@@ -140,9 +159,10 @@ class Returns:
         session = client.session
         if session is None:
             return
-        self._rooms.tell_position(session)
         if resync:
+            # First: who has an offset of this session has heard it then.
             self._rooms.send_to(client.sid, client.namespace, "resync", {"reason": resync})
+        self._rooms.tell_position(session)
         if not session.saved:
             self.touch(client)
             # A failure is tried again with the next tick; a client that comes back before is told that it is unknown.
@@ -245,3 +265,9 @@ class Returns:
     def _client_of(self, session: Session) -> Client | None:
         client = self._clients.get(session.sid, session.namespace)
         return client if client is not None and client.session is session else None
+
+
+def _is_before(shown: Offset, start: str) -> bool:
+    """Tell whether an offset is of a time before a session's start: its client has heard nothing of this session."""
+    began = parse_offset(start) if start else None
+    return began is not None and (shown.epoch != began.epoch or shown.number < began.number)

@@ -76,6 +76,16 @@ class Plain:
             1
         ]
 
+    def told_with_offset(self, namespace: str, event: str) -> str:
+        """Wait for an event and return the offset that it ends with, for a client that recovers."""
+        told = self._next(lambda m: m.kind == EVENT and m.namespace == namespace and m.content[0] == event)
+        return str(told.content[-1])
+
+    @property
+    def waiting(self) -> list[Message]:
+        """What has come and was not asked for yet."""
+        return self._waiting
+
     def settle(self, namespace: str) -> list[Message]:
         """Return all that has come until a command of now is answered."""
         assert self.call(namespace, "settle")["error"]["code"] == "unknown_event"

@@ -1,6 +1,7 @@
 """The gunicorn worker: `worker_class = "transport.worker.Worker"`."""
 
 import gc
+import os
 from typing import Any
 
 import gevent
@@ -24,10 +25,11 @@ SPARE_SECONDS = 2.0
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     """gunicorn's gevent worker with our server and handler, which drains before it ends.
 
-    It ends on SIGTERM, which a HUP of the master sends too, and after `max_requests` requests and connections. What
-    can't work stops gunicorn at the start.
+    It ends on SIGTERM, which a HUP of the master sends too, where the master is gone, and after `max_requests` requests
+    and connections. What can't work stops gunicorn at the start.
     """
 
+    alive: bool
     wsgi_handler = Handler
     server_class = Server
 
@@ -61,6 +63,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         finally:
             for server in servers:
                 server.stop(timeout=0)
+
+    def notify(self) -> None:
+        """Tell the master that this worker lives; drain where there is no master any more, as when told to stop."""
+        if self.ppid == os.getppid():
+            super().notify()
+        elif self.alive:
+            self.log.info("The master is gone: draining")
+            self.alive = False
 
     def _serve(self, listener: Any, *, first: bool) -> Server:
         """Serve one bound address; the first takes what other workers hand over."""

@@ -8,7 +8,7 @@ import time
 
 from bench.fanout.rolling import rolling
 from bench.fanout.sections import SECTIONS, Pair, warm
-from bench.harness.lifetimes import stopping
+from bench.harness.lifetimes import stop_on_sigterm, stopping
 from bench.harness.loader import Loader, LoadError
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
@@ -30,19 +30,19 @@ def main() -> None:
     parser.add_argument("--servers", default=",".join(PAIRS), help="which pairs, by commas")
     parser.add_argument("--minutes", type=float, default=5, help="begin no further round after this time")
     options = parser.parse_args()
+    stop_on_sigterm()
     wanted = options.only or [*SECTIONS, "rolling"]
     sections = [name for name in wanted if name in SECTIONS]
     rounds = Rounds("fanout", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)
     began, failed = time.monotonic(), 0
     with contextlib.closing(rounds):
-        for number in range(options.rounds):
+        for number in range(options.rounds if sections else 0):
             if time.monotonic() - began > options.minutes * 60:
                 print(f"{number} rounds took {options.minutes:g} minutes: no more")
                 break
             try:
-                if sections:
-                    one_round(number, sections, options.servers.split(","), rounds)
+                one_round(number, sections, options.servers.split(","), rounds)
             except LoadError as error:
                 failed += 1
                 print(f"round {number + 1} failed: {error}", flush=True)

@@ -1,6 +1,8 @@
 """Stopping what a bench has started, whatever happens."""
 
 import contextlib
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
@@ -10,6 +12,11 @@ class _Stoppable(Protocol):
 
 
 Stoppable = TypeVar("Stoppable", bound=_Stoppable)
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end this process as an error does, through everything that stops what was started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class Rounds:
             verdicts = self._verdicts(figure, targets)
             if any(cells) or verdicts:
                 ratios.append([figure, *cells, verdicts])
-        return _aligned(rows) + "\n\n" + _aligned(ratios)
+        return _aligned(rows) + ("\n\n" + _aligned(ratios) if len(ratios) > 1 else "")
 
     def _verdicts(self, figure: str, targets: Sequence[Target]) -> str:
         told = []

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from bench.harness.lifetimes import stopping
+from bench.harness.lifetimes import stop_on_sigterm, stopping
 from bench.harness.loader import Loader, LoadError
 from bench.harness.processes import Redis
 from bench.harness.report import Rounds, Target
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--servers", default="ours,stock,node", help="which, by commas")
     parser.add_argument("--minutes", type=float, default=15, help="begin no further round after this time")
     options = parser.parse_args()
+    stop_on_sigterm()
     sections = [name for name in SECTIONS if not options.only or name in options.only]
     rounds = Rounds("transport", versions())
     print(f"{options.rounds} rounds, figures in {rounds.path}", flush=True)

@@ -1,5 +1,6 @@
 """Connection state recovery with the unmodified JavaScript client: nothing missed, nothing twice, or a word of it."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import requests
 from config import Settings
 from emitter import Emitter
 from tests.comeback import Comeback, Network
+from tests.plain_client import Plain
 from tests.redis_fixture import PrivateRedis
 from tests.servers import API_KEY, ROOT, Node, stopping, token, until
 from tests.watcher import Watcher
@@ -279,6 +281,42 @@ def test_a_token_that_is_refused_is_refused_again(connect: Callable[..., Comebac
     network.cut()
     until(lambda: client.said("/flows", "connect_error"))
     assert client.said("/flows", "connect_error")[-1][1]["code"] == "authentication_failed"
+
+
+def test_a_replay_that_was_cut_is_told_once(nodes: tuple[Node, Node], emit: Emitter) -> None:
+    """The stock client keeps what came before CONNECT over a lost connection, and would have it twice."""
+    run, auth = f"cut-{time.time_ns()}", {"token": token("cut"), "recover": True}
+    first = Plain(nodes[0].url)
+    with stopping(first):
+        pid = first.join("/flows", auth).content["pid"]
+        assert first.call("/flows", "subscribe_flow", {"runId": run})["ok"]
+        progress(emit, run, 0)
+        shown = first.told_with_offset("/flows", "flow_progress")
+    progress(emit, run, 1, 2, 3)
+    again = {**auth, "pid": pid, "offset": shown}
+    cut = Plain(nodes[0].url)
+    with stopping(cut):
+        cut.send("40/flows," + json.dumps(again))
+        kept = cut.told_with_offset("/flows", "flow_progress")
+    for node in nodes:
+        # What it holds of the cut replay may be anything: it is told that it is connected, and nothing else.
+        flushed = Plain(node.url)
+        with stopping(flushed):
+            answer = flushed.join("/flows", again)
+            assert answer.content["pid"] == pid
+            assert flushed.wait_closed() == []
+        # Who held nothing comes with the same offset and gets all of it; who held some, with a later one, the rest.
+        for offset, missed in ((shown, [1, 2, 3]), (kept, [2, 3])):
+            back = Plain(node.url)
+            with stopping(back):
+                assert back.join("/flows", {**again, "offset": offset}).content["pid"] == pid
+                came = [m.content[1]["progress"] for m in back.waiting if m.content[0] == "flow_progress"]
+                assert came == missed
+        again["offset"] = shown
+        cut = Plain(node.url)
+        with stopping(cut):
+            cut.send("40/flows," + json.dumps(again))
+            cut.told_with_offset("/flows", "flow_progress")
 
 
 def test_two_tabs_have_each_their_own(connect: Callable[..., Comeback], network: Network, emit: Emitter) -> None:

@@ -55,9 +55,7 @@ LONG = (
 # Once each. But for connections that end in the middle of a replay: the stock client keeps what it got before CONNECT
 # (`receiveBuffer`, which nothing clears) and has it twice after the next one; `make faults` counts that.
 SHORT = tuple(
-    Kind(kind.name.replace("20 s", "5 s"), kind.method, 1, kind.pause * 0.6, min(kind.seconds, 6))
-    for kind in LONG
-    if kind.name != "clients cut again, 6 s"
+    Kind(kind.name.replace("20 s", "5 s"), kind.method, 1, kind.pause * 0.6, min(kind.seconds, 6)) for kind in LONG
 )
 # What two_at_once draws from.
 PAIRED = ("kill_worker", "kill_master", "restart_redis", "cut_subscriptions", "reload", "cut_clients", "stall_clients")
