@@ -50,8 +50,6 @@ def environ_of(head: bytes, address: Any, base: Environ) -> Environ | None:
         field = _FIELD(line)
         if field is None:
             return None
-        if "_" in field[1]:
-            continue  # as pywsgi does: it would be mistaken for the one with a hyphen
         name = _key(field[1])
         if not name:
             continue
