@@ -27,6 +27,11 @@ class Body:
         self._reader = reader
         self.left = length
 
+    @property
+    def gone(self) -> bool:
+        """Tell whether the client has left."""
+        return self._reader.gone
+
     def read(self, size: int | None = -1) -> bytes:
         """Return at most `size` bytes, all that is left without a size. Raises OSError where the body ends early."""
         wanted = self.left if size is None or size < 0 else min(size, self.left)
@@ -82,16 +87,18 @@ class Exchange:
 
     def run(self, application: Callable[..., Iterable[bytes]], last: Callable[[], bool]) -> bool:
         """Answer; return whether the connection goes on. `last`: it must not, asked when the answer is there."""
+        result: Any = None
         try:
-            result = application(self._environ, self._start)
-        except Exception:
-            logger.exception("An Engine.IO request failed")
-            self._sock.sendall(_ERROR)
-            return False
-        try:
-            pieces = iter(result)
-            # The application learns that a piece was sent when it is asked for the next.
-            first = next(pieces, b"")
+            try:
+                result = application(self._environ, self._start)
+                pieces = iter(result)
+                # The application learns that a piece was sent when it is asked for the next.
+                first = next(pieces, b"")
+            except Exception:
+                if not self._body.gone:
+                    logger.exception("An Engine.IO request failed")
+                    self._sock.sendall(_ERROR)
+                return False
             ends = last() or self._asks_to_end() or self._body.left > DISCARD_BYTES
             head = self._head(len(first), ends)
             if self._environ["REQUEST_METHOD"] == "HEAD":
