@@ -18,9 +18,9 @@ WARNING_SECONDS = 60.0
 class Client:
     """A sid in one namespace. `principal` changes only by `auth_refresh`, and then neither user nor tenant.
 
-    One that recovers has a `session`; while it connects, `shown` is the offset that it came with, `missed` what it has yet
-    to be sent, `resync` why it could not go on, and with `flush` it is sent away at once. `busy` is set while a command
-    is at work.
+    One that recovers has a `session`; while it connects, `shown` is the offset that it came with, `missed` what it has
+    yet to be sent, `resync` why it could not go on, and with `flush` it is sent away at once. `busy` is set while a
+    command is at work.
     """
 
     sid: str

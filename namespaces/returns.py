@@ -106,7 +106,8 @@ class Returns:
         text = str(shown or "-")
         if claimed.replayed == text:
             # Its replay was cut before CONNECT. The stock client keeps such events, and would have them twice with
-            # this replay. So it is told that it is connected, passes them on, and comes back with the last one's offset.
+            # this replay. So it is told that it is connected, passes them on, and comes back with the last one's
+            # offset.
             self._evict(claimed)
             self._store.note_replay(session, "")
             return Return(session, principal, flush=True)

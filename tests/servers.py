@@ -99,9 +99,14 @@ def _pings(client: "redis.Redis") -> bool:
 
 
 class Node:
-    """gunicorn with this project's own configuration and some workers; `env` adds settings."""
+    """gunicorn with this project's own configuration and some workers; `env` adds settings.
 
-    def __init__(self, *, workers: int = 1, application: str = "server:application", **env: str) -> None:
+    Coverage doubles what Python costs: where a test is about load, its servers are not `measured`.
+    """
+
+    def __init__(
+        self, *, workers: int = 1, application: str = "server:application", measured: bool = True, **env: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Not pytest's tmp_path: a UNIX socket's path has at most 107 bytes.
@@ -115,7 +120,7 @@ class Node:
             "JWT_SECRET": SECRET,
             "API_KEYS": f"{API_KEY}:acme,{OTHER_KEY}:other",
             "PYTHONPATH": str(ROOT),
-            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
+            **{name: value for name, value in os.environ.items() if measured and name.startswith("COVERAGE")},
             **env,
         }
         self.application = application

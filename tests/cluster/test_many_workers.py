@@ -31,7 +31,7 @@ ENV = {
 @pytest.fixture(scope="module")
 def four_workers(redis_server: RedisServer) -> Iterator[Node]:
     """`gunicorn -w 4` with this project's configuration; each worker has served a request."""
-    node = Node(workers=4, REDIS_URL=redis_server.url, REDIS_PREFIX="four", **ENV)
+    node = Node(measured=False, workers=4, REDIS_URL=redis_server.url, REDIS_PREFIX="four", **ENV)
     with stopping(node):
         node.wait_ready()
         for place in range(4):
@@ -44,7 +44,7 @@ def four_workers(redis_server: RedisServer) -> Iterator[Node]:
 def hosts(redis_server: RedisServer) -> Iterator[tuple[Node, Node]]:
     """Two hosts of two workers each."""
     first, second = (
-        Node(workers=2, HOST_ID=str(number), REDIS_URL=redis_server.url, REDIS_PREFIX="hosts", **ENV)
+        Node(measured=False, workers=2, HOST_ID=str(number), REDIS_URL=redis_server.url, REDIS_PREFIX="hosts", **ENV)
         for number in (1, 2)
     )
     with stopping(first, second):
@@ -222,7 +222,7 @@ def test_nginx_finds_a_sessions_host_by_its_id(front: Front, hosts: tuple[Node, 
 
 def test_a_host_that_is_gone_costs_nobody_a_first_request(redis_server: RedisServer) -> None:
     env = {"REDIS_URL": redis_server.url, "REDIS_PREFIX": "gone", **ENV}
-    first, second = Node(HOST_ID="1", **env), Node(HOST_ID="2", **env)
+    first, second = Node(measured=False, HOST_ID="1", **env), Node(measured=False, HOST_ID="2", **env)
     with stopping(first, second):
         first.wait_ready(), second.wait_ready()
         front = Front(first, second)
@@ -242,7 +242,7 @@ def test_a_host_that_is_gone_costs_nobody_a_first_request(redis_server: RedisSer
 def test_one_host_after_the_other_is_replaced(redis_server: RedisServer) -> None:
     """A deploy over hosts: clients find the other host by themselves, and none is refused or left with a silent gap."""
     env = {"REDIS_URL": redis_server.url, "REDIS_PREFIX": "deploy", **ENV}
-    first, second = (Node(workers=2, HOST_ID=str(number), **env) for number in (1, 2))
+    first, second = (Node(measured=False, workers=2, HOST_ID=str(number), **env) for number in (1, 2))
     settings = Settings.from_env(first.env)
     with stopping(first, second), Emitter(settings=settings) as emit:
         first.wait_ready(), second.wait_ready()

@@ -28,6 +28,7 @@ MEMORY_GROWTH = 4_000_000
 @pytest.fixture(scope="module")
 def node(shared_redis: PrivateRedis) -> Iterator[Node]:
     node = Node(
+        measured=False,
         application="tests.integration.apps.conformance:application",
         REDIS_URL=shared_redis.url,
         REDIS_PREFIX="ends",
@@ -116,6 +117,7 @@ def test_peers_that_are_gone_in_silence_are_found_in_time(node: Node) -> None:
 def patient_node(shared_redis: PrivateRedis) -> Iterator[Node]:
     """A node whose heartbeats don't end who reads nothing: its outbox has to."""
     node = Node(
+        measured=False,
         application="tests.integration.apps.conformance:application",
         REDIS_URL=shared_redis.url,
         REDIS_PREFIX="patient",

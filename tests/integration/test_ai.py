@@ -36,7 +36,7 @@ def upstream() -> Iterator[ChatCompletions]:
 
 @pytest.fixture(scope="module")
 def ai_node(shared_redis: RedisServer, upstream: ChatCompletions) -> Iterator[Node]:
-    """One worker, whose AI service is the tests' own; it gives up after two seconds, and waits six for clients."""
+    """One worker, whose AI service is the tests' own; it gives up after four seconds, and waits six for clients."""
     node = Node(
         application=APPLICATION,
         REDIS_URL=shared_redis.url,
@@ -46,7 +46,7 @@ def ai_node(shared_redis: RedisServer, upstream: ChatCompletions) -> Iterator[No
         OPENAI_API_KEY="sk-ours",
         OPENAI_DEFAULT_MODEL="normal",
         SOCKET_RATE_LIMIT="0",
-        TEST_PIECE="2",
+        TEST_PIECE="4",
         TEST_TOTAL="12",
         TEST_ABSENT="6",
     )

@@ -52,8 +52,7 @@ LONG = (
     Kind("clients stalled, 5-12 s", "stall_clients", 5, 6, 12),
     Kind("two at once", "two_at_once", 20, 7),
 )
-# Once each. But for connections that end in the middle of a replay: the stock client keeps what it got before CONNECT
-# (`receiveBuffer`, which nothing clears) and has it twice after the next one; `make faults` counts that.
+# Once each.
 SHORT = tuple(
     Kind(kind.name.replace("20 s", "5 s"), kind.method, 1, kind.pause * 0.6, min(kind.seconds, 6)) for kind in LONG
 )
