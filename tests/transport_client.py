@@ -219,10 +219,13 @@ class WebSocket(Http):
         opened = self.get(target, **{**UPGRADE, **headers})
         assert opened.status == 101, opened
 
-    def write(self, text: str, opcode: int = 1) -> None:
-        payload, mask = text.encode(), os.urandom(4)
+    def write(self, content: str | bytes, opcode: int = 1) -> None:
+        payload, mask = content.encode() if isinstance(content, str) else content, os.urandom(4)
         size = len(payload)
-        length = struct.pack("!B", 0x80 | size) if size < 126 else struct.pack("!BQ", 0xFF, size)
+        if size < 126:
+            length = struct.pack("!B", 0x80 | size)
+        else:
+            length = struct.pack("!BH", 0xFE, size) if size < 65_536 else struct.pack("!BQ", 0xFF, size)
         masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
         self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
 

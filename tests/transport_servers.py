@@ -35,13 +35,13 @@ def answers(url: str) -> bool:
 
 
 def gunicorn(
-    listener: socket.socket, *arguments: str, application: str = "application", **environ: str
+    listener: socket.socket, *arguments: str, application: str = "tests.transport_app:application", **environ: str
 ) -> subprocess.Popen[str]:
     """Start gunicorn on a listening socket of ours."""
     command = [sys.executable, "-m", "gunicorn", "--config", "/dev/null", "--no-control-socket"]
     command += ["--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "1", *arguments]
     return subprocess.Popen(
-        [*command, f"tests.transport_app:{application}"],
+        [*command, application],
         cwd=ROOT,
         env=os.environ | environ,
         pass_fds=[listener.fileno()],

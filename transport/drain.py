@@ -34,10 +34,8 @@ def drain(
     for server in servers:
         server.close()
     _close_sessions(engine, min(seconds, within), alive)
-    done = _wait(lambda: not engine.sockets, end, alive)
-    for server in servers:
-        server.end_idle()
-    done = _wait(lambda: not any(server.busy for server in servers), end, alive) and done
+    done = _wait(lambda: _all_ended(engine), end, alive)
+    done = _wait(lambda: _all_answered(servers, engine), end, alive) and done
     if not done:
         logger.warning("Stopped with %d sessions and some requests left", len(engine.sockets))
     return done
@@ -56,6 +54,20 @@ def _close_sessions(engine: EngineServer, seconds: float, alive: Callable[[], ob
         alive()
         if closed < len(waiting):
             gevent.sleep(STEP_SECONDS)
+
+
+def _all_ended(engine: EngineServer) -> bool:
+    """Close also what began just before: its handshake had passed when the drain began."""
+    for sid in tuple(engine.sockets):
+        engine.close_transport(sid, engine.reason.TRANSPORT_CLOSE, going_away=True)
+    return not engine.sockets
+
+
+def _all_answered(servers: Sequence["Server"], engine: EngineServer) -> bool:
+    """End the connections that rest; also those that end have what waits for them, and a peer's answer, to wait for."""
+    for server in servers:
+        server.end_idle()
+    return not any(server.busy for server in servers) and not engine.poller
 
 
 def _wait(met: Callable[[], bool], end: float, alive: Callable[[], object]) -> bool:

@@ -160,7 +160,8 @@ class EngineServer(Responding, engineio.Server):  # type: ignore[misc]
             return answers.UNSUPPORTED_VERSION
         if request.transport == "websocket" and not is_websocket_handshake(environ):
             return _not_a_handshake(environ)
-        if self.draining or len(self.sockets) >= self.max_connections or not self.accepting():
+        # Looked at last: accepting may take a moment.
+        if len(self.sockets) >= self.max_connections or not self.accepting() or self.draining:
             return answers.UNAVAILABLE
         return None
 

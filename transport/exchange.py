@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from time import time
+from time import monotonic, time
 from typing import Any
 
-from transport.head import HeadReader
+from transport.head import BODY_SECONDS, HeadReader
 from transport.requests import Environ, asks_for_upgrade
 
 logger = logging.getLogger(__name__)
+
+DISCARD_BYTES = 4_194_304  # of a body that nobody read, so that its sender reads our answer before a reset
+DISCARD_SECONDS = 2.0
 
 _ERROR = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _date: tuple[int, str] = (0, "")
@@ -23,6 +26,11 @@ class Body:
     def __init__(self, reader: HeadReader, length: int) -> None:
         self._reader = reader
         self.left = length
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the client has left."""
+        return self._reader.gone
 
     def read(self, size: int | None = -1) -> bytes:
         """Return at most `size` bytes, all that is left without a size. Raises OSError where the body ends early."""
@@ -38,6 +46,19 @@ class Body:
         line = self._reader.readline(self.left if size is None or size < 0 else min(size, self.left))
         self.left -= len(line)
         return line
+
+    def discard(self) -> bool:
+        """Read what nobody has read, up to a bound; False where more is left."""
+        end, most = monotonic() + DISCARD_SECONDS, DISCARD_BYTES
+        self._reader.timeout = DISCARD_SECONDS
+        try:
+            while self.left and most > 0 and monotonic() < end:
+                most -= len(self.read(16_384))
+        except OSError:
+            return False
+        finally:
+            self._reader.timeout = BODY_SECONDS
+        return not self.left
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
         return list(self)
@@ -64,28 +85,33 @@ class Exchange:
         self._status = ""
         self._headers: list[tuple[str, str]] = []
 
-    def run(self, application: Callable[..., Iterable[bytes]], *, ends: bool) -> bool:
-        """Answer; return whether the connection goes on. `ends`: it must not."""
-        ends = ends or self._asks_to_end()
+    def run(self, application: Callable[..., Iterable[bytes]], last: Callable[[], bool]) -> bool:
+        """Answer; return whether the connection goes on. `last`: it must not, asked when the answer is there."""
+        result: Any = None
         try:
-            result = application(self._environ, self._start)
-        except Exception:
-            logger.exception("An Engine.IO request failed")
-            self._sock.sendall(_ERROR)
-            return False
-        try:
-            pieces = iter(result)
-            # The application learns that a piece was sent when it is asked for the next.
-            first = next(pieces, b"")
-            ends = ends or self._body.left > 0
-            self._sock.sendall(self._head(len(first), ends) + first)
-            for piece in pieces:
-                self._sock.sendall(piece)
+            try:
+                result = application(self._environ, self._start)
+                pieces = iter(result)
+                # The application learns that a piece was sent when it is asked for the next.
+                first = next(pieces, b"")
+            except Exception:
+                if not self._body.gone:
+                    logger.exception("An Engine.IO request failed")
+                    self._sock.sendall(_ERROR)
+                return False
+            ends = last() or self._asks_to_end() or self._body.left > DISCARD_BYTES
+            head = self._head(len(first), ends)
+            if self._environ["REQUEST_METHOD"] == "HEAD":
+                self._sock.sendall(head)
+            else:
+                self._sock.sendall(head + first)
+                for piece in pieces:
+                    self._sock.sendall(piece)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-        return not ends
+        return self._body.discard() and not ends
 
     def _asks_to_end(self) -> bool:
         """Tell whether the client closes, or may go on with frames: it asked for a WebSocket and doesn't get one."""

@@ -90,16 +90,15 @@ class FrameReader:
     A message of more than `limit` bytes is refused by its header, before it is read.
     """
 
-    __slots__ = ("_limit", "_buffer", "_at", "_kind", "_parts", "_size", "_left", "_mask", "_final")
+    __slots__ = ("_limit", "_buffer", "_at", "_kind", "_message", "_left", "_mask", "_final")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer: bytes | bytearray = b""
         self._at = 0
-        # The message under way: its opcode, its unmasked parts and their size.
+        # The message under way: its opcode, and what has come of it, in one piece: a million parts of a byte are 40 MB.
         self._kind = 0
-        self._parts: list[bytes] | None = None
-        self._size = 0
+        self._message: bytearray | None = None
         # The data frame under way, whose header was taken: bytes to come, its mask, and whether it is the last.
         self._left = 0
         self._mask = b""
@@ -146,7 +145,7 @@ class FrameReader:
                 if size < 65_536 or size >> 63:
                     raise BrokenFrame(PROTOCOL_ERROR, "A length in more bytes than it needs, or over 63 bits")
             opcode = first & 0x0F
-            if opcode < CLOSE and self._size + size > self._limit:
+            if opcode < CLOSE and size + len(self._message or b"") > self._limit:
                 raise BrokenFrame(TOO_BIG, f"A message is at most {self._limit} bytes")
             if len(buffer) < start:
                 return self._rest()
@@ -156,7 +155,7 @@ class FrameReader:
                 payload = unmasked(buffer[start:end], buffer[start - 4 : start])
                 if opcode >= CLOSE:
                     return Frame(opcode, payload)
-                if first & 0x80 and self._parts is None:
+                if first & 0x80 and self._message is None:
                     return _message(opcode, payload)
                 self._add(opcode, payload)
                 if first & 0x80:
@@ -181,11 +180,11 @@ class FrameReader:
             if not first & 0x80 or size > 125:
                 raise BrokenFrame(PROTOCOL_ERROR, "A control frame is one frame of at most 125 bytes")
         elif opcode == CONTINUATION:
-            if self._parts is None:
+            if self._message is None:
                 raise BrokenFrame(PROTOCOL_ERROR, "A continuation of nothing")
         elif opcode > BINARY:
             raise BrokenFrame(PROTOCOL_ERROR, f"Opcode {opcode}")
-        elif self._parts is not None:
+        elif self._message is not None:
             raise BrokenFrame(PROTOCOL_ERROR, "A new message inside another")
 
     def _continued(self) -> Frame | None:
@@ -206,14 +205,12 @@ class FrameReader:
         return self._whole() if self._final else Frame(CONTINUATION, b"")
 
     def _add(self, opcode: int, payload: bytes) -> None:
-        if self._parts is None:
-            self._kind, self._parts = opcode, []
-        self._parts.append(payload)
-        self._size += len(payload)
+        if self._message is None:
+            self._kind, self._message = opcode, bytearray()
+        self._message += payload
 
     def _whole(self) -> Frame:
-        payload = b"".join(self._parts or ())
-        self._parts, self._size = None, 0
+        payload, self._message = self._message or b"", None
         return _message(self._kind, payload)
 
     def _rest(self) -> Frame | None:
@@ -223,9 +220,9 @@ class FrameReader:
         return None
 
 
-def _message(opcode: int, payload: bytes) -> Frame:
+def _message(opcode: int, payload: bytes | bytearray) -> Frame:
     if opcode == BINARY:
-        return Frame(BINARY, payload)
+        return Frame(BINARY, bytes(payload))
     try:
         return Frame(TEXT, payload.decode())
     except UnicodeDecodeError:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gevent.pywsgi import Input, WSGIHandler, _InvalidClientInput  # type: ignore[attr-defined]
 
 from transport.arrival import HEAD_TOO_LONG
-from transport.exchange import Exchange
-from transport.head import READER_KEY, HeadReader, HeadTooLong, HeadTooSlow
+from transport.exchange import DISCARD_BYTES, DISCARD_SECONDS, Exchange
+from transport.head import BODY_SECONDS, READER_KEY, HeadReader, HeadTooLong, HeadTooSlow
 from transport.opening import asks_for_websocket, duplicate
 from transport.requests import asks_for_upgrade
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from transport.listener import Server
 
 logger = logging.getLogger(__name__)
-
-DISCARD_BYTES = 4_194_304  # of a body that nobody read, so that its sender reads our answer before a reset
-DISCARD_SECONDS = 2.0
 
 
 class RequestBody(Input):
@@ -49,6 +46,7 @@ class RequestBody(Input):
         while left > 0 and monotonic() < deadline:
             read = self.read(16_384)
             if not read:
+                self._reader.timeout = BODY_SECONDS
                 return
             left -= len(read)
         raise _InvalidClientInput("The body is too long to be read for nothing")
@@ -87,8 +85,8 @@ class Handler(WSGIHandler):
         environ = self.server.engine_environ(head, self.client_address)
         if environ is not None:
             environ[READER_KEY] = self.rfile
-            ends = self.server.transport.engine.draining
-            return Exchange(self.socket, self.rfile, environ, len(head)).run(self.server.application, ends=ends) or None
+            exchange = Exchange(self.socket, self.rfile, environ, len(head))
+            return exchange.run(self.server.application, lambda: self.server.transport.engine.draining) or None
         return super().handle_one_request()
 
     def _leaves(self, head: bytes) -> bool:

@@ -1,14 +1,18 @@
 """What one connection has not taken yet: bounded in bytes, and what a full one means is up to each message."""
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from itertools import pairwise
 
-from transport.outgoing import DROP_OLDEST, LATEST_ONLY, MERGE, Outgoing, Slow
+from transport.outgoing import DROP_OLDEST, LATEST_ONLY, MERGE, Outgoing
 
 # Frames that wait are sent together, up to this many bytes at a time.
 SEND_BYTES = 65_536
 # The share of the limit that is left in use where something may go.
 ROOM = 0.75
+# Everything that waits is looked through at most once for this share of it that came or went: otherwise one who stays
+# slow would cost that a message.
+STIRRED = 0.25
 
 Merge = Callable[[str, str], str | None]
 """Makes one packet's text of two consecutive ones of a stream; None where that can't be."""
@@ -17,15 +21,18 @@ Merge = Callable[[str, str], str | None]
 class Outbox:
     """Messages in their order, of at most `limit` bytes together; one is always let into an empty outbox."""
 
-    __slots__ = ("_limit", "_waiting", "_stuck", "_rest", "size", "dropped")
+    __slots__ = ("_limit", "_waiting", "_latest", "_number", "_stirred", "_rest", "size", "dropped")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[Outgoing] = deque()
+        self._number = 0
+        self._waiting: OrderedDict[int, Outgoing] = OrderedDict()
+        # Of each key of the policy `latest_only`, the number of its last message.
+        self._latest: dict[str, int] = {}
+        # How many came or went since all of them were looked through.
+        self._stirred = 0
         # What the kernel left of bytes that were sent: nothing can go before it.
         self._rest: bytes | memoryview = b""
-        # Room was looked for and there was none; nothing has left since.
-        self._stuck = False
         self.size = 0
         self.dropped: Counter[str] = Counter()
         """How many messages the policy `drop_oldest` has cost this client, by key, until `told`."""
@@ -41,21 +48,31 @@ class Outbox:
 
     def put(self, message: Outgoing, merge: Merge | None = None) -> bool:
         """Take a message, at the cost of others where the policy says so; False where this client is too slow."""
-        if not self.empty and self.size + message.size > self._limit and not self._make_room(message, merge):
+        if not self._fits(message) and not self._make_room(message, merge):
             # The policy `drop_oldest` never ends a connection: the newest is the one that is lost here.
             return message.slow.policy == DROP_OLDEST and self._drop(message)
-        self._waiting.append(message)
-        self.size += message.size
+        self.put_last(message)
         return True
+
+    def put_last(self, message: Outgoing) -> None:
+        """Take a message whatever waits already: one of a few bytes, at the end of all."""
+        self._waiting[self._number] = message
+        if message.slow.policy == LATEST_ONLY:
+            self._latest[message.slow.key] = self._number
+        self._number += 1
+        self._stirred += 1
+        self.size += message.size
+
+    def peek(self) -> Outgoing | None:
+        """Return the next message without taking it; None when nothing waits."""
+        return next(iter(self._waiting.values()), None)
 
     def take(self) -> Outgoing | None:
         """Return the next message; None when nothing waits."""
         if not self._waiting:
             return None
-        self._stuck = False
-        message = self._waiting.popleft()
-        self.size -= message.size
-        return message
+        self._stirred += 1
+        return self._remove(next(iter(self._waiting)))
 
     def take_bytes(self) -> bytes | memoryview:
         """Return the next bytes of a WebSocket: the rest of some that were sent in part, else whole frames."""
@@ -82,58 +99,71 @@ class Outbox:
         dropped, self.dropped = self.dropped, Counter()
         return dropped
 
+    def _fits(self, message: Outgoing) -> bool:
+        return self.empty or self.size + message.size <= self._limit
+
     def _make_room(self, message: Outgoing, merge: Merge | None) -> bool:
-        """Let go of what may go. Down to `ROOM`: who stays slow must not cost a scan a message."""
-        if self._stuck:
-            return False
-        self._keep_latest(message.slow if message.slow.policy == LATEST_ONLY else None)
-        self._merge(merge)
-        self._drop_oldest(round(self.size + message.size - self._limit * ROOM))
-        self._stuck = not self.empty and self.size + message.size > self._limit
-        return not self._stuck
-
-    def _keep_latest(self, coming: Slow | None) -> None:
-        """Keep the last message of each key alone, and none of the key that a newer one is coming for."""
-        seen = set() if coming is None else {coming.key}
-        kept: deque[Outgoing] = deque()
-        for message in reversed(self._waiting):
-            if message.slow.policy == LATEST_ONLY:
-                if message.slow.key in seen:
-                    continue
-                seen.add(message.slow.key)
-            kept.appendleft(message)
-        self._replace(kept)
-
-    def _merge(self, merge: Merge | None) -> None:
-        """Join consecutive messages of one stream."""
-        if merge is None:
-            return
-        kept: deque[Outgoing] = deque()
-        for message in self._waiting:
-            last = kept[-1] if kept else None
-            if last is not None and message.slow.policy == MERGE and last.slow == message.slow:
-                text = merge(last.text, message.text)
-                if text is not None:
-                    kept[-1] = Outgoing(text, slow=last.slow)
-                    continue
-            kept.append(message)
-        self._replace(kept)
-
-    def _drop_oldest(self, excess: int) -> None:
-        kept: deque[Outgoing] = deque()
-        for message in self._waiting:
-            if excess > 0 and message.slow.policy == DROP_OLDEST:
-                excess -= message.size
-                self._drop(message)
+        """Let go of what may go, where it can be, at no loss first."""
+        older = self._latest.get(message.slow.key) if message.slow.policy == LATEST_ONLY else None
+        if older is not None:
+            self._remove(older)
+        if not self._fits(message):
+            if self._stirred >= STIRRED * len(self._waiting):
+                self._stirred = 0
+                self._look_through(message, merge)
             else:
-                kept.append(message)
-        self._replace(kept)
+                self._drop_from_front(message)
+        return self._fits(message)
+
+    def _look_through(self, message: Outgoing, merge: Merge | None) -> None:
+        """Keep the last of each key alone, join what belongs together, and drop the oldest, as far as it takes."""
+        for number, waiting in list(self._waiting.items()):
+            if waiting.slow.policy == LATEST_ONLY and self._latest.get(waiting.slow.key) != number:
+                self._remove(number)
+        while merge is not None and self._excess(message) > 0 and self._join_pairs(merge):
+            pass
+        for number, waiting in list(self._waiting.items()):
+            if self._excess(message) <= 0:
+                return
+            if waiting.slow.policy == DROP_OLDEST:
+                self._drop(self._remove(number))
+
+    def _join_pairs(self, merge: Merge) -> bool:
+        """Join each message with the next of its stream: half of them. False where that hardly gives room any more.
+
+        Joining all to the first, one after the other, would copy the whole stream for each.
+        """
+        before, joined = self.size, -1
+        for (number, message), (after, following) in pairwise(list(self._waiting.items())):
+            if number == joined or message.slow.policy != MERGE or message.slow != following.slow:
+                continue
+            text = merge(message.text, following.text)
+            if text is not None:
+                self._remove(number)
+                self.size -= following.size
+                self._waiting[after] = Outgoing(text, slow=following.slow)
+                self.size += self._waiting[after].size
+                joined = after
+        return before - self.size > self._limit / 100
+
+    def _drop_from_front(self, message: Outgoing) -> None:
+        while self._waiting and not self._fits(message):
+            oldest = next(iter(self._waiting))
+            if self._waiting[oldest].slow.policy != DROP_OLDEST:
+                return
+            self._drop(self._remove(oldest))
+
+    def _excess(self, message: Outgoing) -> float:
+        """Return how many bytes must go before `ROOM` is reached."""
+        return self.size + message.size - self._limit * ROOM
 
     def _drop(self, message: Outgoing) -> bool:
         self.dropped[message.slow.key] += 1
         return True
 
-    def _replace(self, kept: "deque[Outgoing]") -> None:
-        if len(kept) != len(self._waiting):
-            self._waiting = kept
-            self.size = sum(message.size for message in kept) + len(self._rest)
+    def _remove(self, number: int) -> Outgoing:
+        message = self._waiting.pop(number)
+        self.size -= message.size
+        if message.slow.policy == LATEST_ONLY and self._latest.get(message.slow.key) == number:
+            del self._latest[message.slow.key]
+        return message

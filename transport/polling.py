@@ -98,14 +98,16 @@ class Polling:
             if not self._arrived.wait(seconds) and not session.upgrading:
                 session.close(server.reason.PING_TIMEOUT)
         packets: list[str] = []
-        while session.outbox is not None and not self._upgraded and len(packets) < PACKETS_A_POLL:
-            message = session.outbox.take()
-            if message is None:
-                dropped, session.outbox = session.outbox.told(), None
-                if dropped:
-                    server.tell_dropped(session.sid, dropped)
-                break
-            packets += message.packets
+        outbox = session.outbox
+        if outbox is not None and not self._upgraded:
+            while (message := outbox.peek()) is not None:
+                if packets and len(packets) + len(message.packets) > PACKETS_A_POLL:
+                    break
+                packets += message.packets
+                outbox.take()
+            if outbox.empty:
+                session.outbox = None
+            session.tell_dropped(outbox)
         return packets
 
     def answer_post(self, environ: Environ) -> Answer:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SLOW = "slow consumer"
 """The reason of a session's end whose outbox was full."""
+TELL_BELOW = 0.5
+"""The share of an outbox in use below which its client is told what was dropped."""
 
 
 class Sender:
@@ -92,15 +94,19 @@ class Sender:
                 return
             if sent != len(waiting):
                 outbox.keep(memoryview(waiting)[sent:])
-                if outbox.dropped and outbox.share < 0.5:
-                    self.server.tell_dropped(self.sid, outbox.told())
+                self.tell_dropped(outbox)
                 return
         self.outbox = None
         link.watch_writing(False)
         self.flows()
         if self.closing:
             link.finish(frames.NORMAL, said=True)
-        elif outbox is not None and outbox.dropped:
+        elif outbox is not None:
+            self.tell_dropped(outbox)
+
+    def tell_dropped(self, outbox: Outbox) -> None:
+        """Let a client that takes more by now hear what it has missed."""
+        if outbox.dropped and outbox.share < TELL_BELOW and not self.closing:
             self.server.tell_dropped(self.sid, outbox.told())
 
     def close(self, reason: str | None = None, code: int = frames.NORMAL) -> None:

@@ -178,7 +178,7 @@ class Session(Sender):
                 # It doesn't read: a close frame would wait behind what is given up.
                 link.abort()
             elif self.outbox is not None:
-                self.outbox.put(Closing(code))
+                self.outbox.put_last(Closing(code))
                 link.linger()
             else:
                 link.finish(code)

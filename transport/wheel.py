@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 class Alarm:
     """What a `Wheel` calls when its time comes. It may be set, set again and cancelled as often as one likes."""
 
-    __slots__ = ("_ring", "_step")
+    __slots__ = ("_ring", "_place")
 
     def __init__(self, ring: Callable[[], object]) -> None:
         """`ring` runs in the hub and must not block."""
         self._ring = ring
-        self._step: int | None = None
+        self._place: set[Alarm] | None = None
 
     @property
     def armed(self) -> bool:
-        return self._step is not None
+        return self._place is not None
 
 
 NEVER = Alarm(lambda: None)
@@ -47,27 +47,26 @@ class Wheel:
         self.cancel(alarm)
         steps = (self._clock() + seconds) / STEP
         step = math.floor(steps) if early else math.ceil(steps)
-        alarm._step = step
-        there = self._steps.get(step)
-        if there is not None:
-            there.add(alarm)
-            return
-        self._steps[step] = {alarm}
-        heapq.heappush(self._order, step)
-        if self._order[0] == step:
-            self._wind()
+        place = self._steps.get(step)
+        if place is None:
+            place = self._steps[step] = set()
+            heapq.heappush(self._order, step)
+            if self._order[0] == step:
+                self._wind()
+        place.add(alarm)
+        alarm._place = place
 
     def cancel(self, alarm: Alarm) -> None:
         """Let `alarm` not ring, if it was to."""
-        step, alarm._step = alarm._step, None
-        if step is not None:
-            self._steps[step].discard(alarm)
+        place, alarm._place = alarm._place, None
+        if place is not None:
+            place.discard(alarm)
 
     def close(self) -> None:
         """Forget all alarms."""
         for alarms in self._steps.values():
             for alarm in alarms:
-                alarm._step = None
+                alarm._place = None
         self._steps.clear()
         self._order.clear()
         self._wind()
@@ -83,14 +82,19 @@ class Wheel:
 
     def _turn(self) -> None:
         now = self._clock() / STEP
+        due = []
         while self._order and self._order[0] <= now:
-            # Set again while it rings, an alarm goes to another step.
-            alarms = self._steps.pop(heapq.heappop(self._order))
-            for alarm in alarms:
-                alarm._step = None
-            for alarm in alarms:
-                try:
-                    alarm._ring()
-                except Exception:
-                    logger.exception("A deadline could not be kept")
+            due.append(self._steps.pop(heapq.heappop(self._order)))
+        for place in due:
+            for alarm in tuple(place):
+                # Not what one that rang before it has cancelled or set again.
+                if alarm._place is place:
+                    alarm._place = None
+                    self._ring(alarm)
         self._wind()
+
+    def _ring(self, alarm: Alarm) -> None:
+        try:
+            alarm._ring()
+        except Exception:
+            logger.exception("A deadline could not be kept")

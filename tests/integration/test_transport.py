@@ -37,7 +37,11 @@ def test_stock_clients_of_one_process_echo_and_come_back_after_a_cut() -> None:
 def test_what_cannot_work_stops_gunicorn_with_a_sentence(arguments: list[str], application: str, sentence: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with gunicorn(
-            listener, "--worker-class", "transport.worker.Worker", *arguments, application=application
+            listener,
+            "--worker-class",
+            "transport.worker.Worker",
+            *arguments,
+            application=f"tests.transport_app:{application}",
         ) as process:
             try:
                 written = process.communicate(timeout=20)[1]
