@@ -2,9 +2,11 @@
 
 import gc
 import os
+import signal
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from gevent.pool import Pool
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.workers.ggevent import VERSION, base_environ
@@ -16,7 +18,7 @@ from transport.options import TransportOptions, transport_of
 
 __all__ = ["TransportOptions", "Worker"]
 
-# How soon a signal is noticed.
+# How often the master is told that this worker lives, and the limit of requests is looked at.
 TICK_SECONDS = 0.25
 # What is left of gunicorn's graceful_timeout when a drain must be over: for closing Redis, and for leaving.
 SPARE_SECONDS = 2.0
@@ -50,10 +52,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         # What was loaded lives as long as the process: a full collection need not look at it again each time.
         gc.collect()
         gc.freeze()
+        told = Event()
+        # Python's own handlers run 0.3 s late under gevent. Of two workers that are told to stop, one would take the
+        # other's clients meanwhile, and close them a second time.
+        signalled = gevent.signal_handler(signal.SIGTERM, told.set)
         try:
-            while self.alive:
+            while self.alive and not told.is_set():
                 self.notify()
-                gevent.sleep(TICK_SECONDS)
+                told.wait(TICK_SECONDS)
                 if sum(server.served for server in servers) >= self.max_requests:
                     self.log.info("Recycling after %s requests and connections", self.max_requests)
                     break
@@ -61,6 +67,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             drain(servers, options.engine, options.drain_seconds, within, self.notify)
             options.closing()
         finally:
+            signalled.cancel()
             for server in servers:
                 server.stop(timeout=0)
 

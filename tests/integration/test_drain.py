@@ -122,7 +122,7 @@ def test_a_stop_lets_go_of_everybody_in_good_order(shared_redis: PrivateRedis, t
                     assert refused.headers["connection"] == "close"
                 with pytest.raises(ConnectionRefusedError):
                     Http(node.port)
-                assert sum(client.closed is not None for client in clients) < 25, "not all at once"
+                assert sum(client.closed is not None for client in clients) < len(clients), "not all at once"
                 assert busy.response().body == b"done"
                 assert silent.at_end(10) and kept[3].at_end(10)
             assert exit_code(node, 14) == 0
@@ -132,7 +132,7 @@ def test_a_stop_lets_go_of_everybody_in_good_order(shared_redis: PrivateRedis, t
             assert {client.closed for client in clients} == {"1001"}
             times = sorted(client.ended for client in clients)
             assert times[-1] - times[0] > DRAIN * 0.6
-            assert max(later - earlier for earlier, later in pairwise(times)) < DRAIN / 3, "evenly"
+            assert max(later - earlier for earlier, later in pairwise(times)) < DRAIN / 2, "evenly"
             # A poll ends with a NOOP, and the client comes back by its next.
             assert [poller.http.response().body for poller in pollers] == [b"6"] * 6
             assert reasons(left) == ["transport close"] * 36

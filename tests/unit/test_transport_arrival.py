@@ -36,6 +36,7 @@ def test_a_head_cut_anywhere_is_waited_for_without_a_greenlet(head: bytes) -> No
 
 
 def test_what_comes_right_behind_a_head_is_not_lost() -> None:
+    """Row 42."""
     with serving() as node, Http(node.port) as http:
         http.socket.sendall(WEBSOCKET_HEAD + b"\x81\x83\0\0\0\0" + b"4hi" + b"\x81\x83\0\0\0\0" + b"4h")
         assert http.response().status == 101

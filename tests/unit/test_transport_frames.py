@@ -85,7 +85,10 @@ def test_a_stream_byte_by_byte_says_the_same() -> None:
 def test_lengths(size: int, opcode: int) -> None:
     payload = b"x" * size
     expected = Frame(opcode, payload.decode() if opcode == TEXT else payload)
-    assert read(FrameReader(LIMIT), sent(opcode, payload)) == [expected]
+    frame = sent(opcode, payload)
+    assert read(FrameReader(LIMIT), frame) == [expected]
+    for split in range(1, min(16, len(frame))):
+        assert read(FrameReader(LIMIT), frame[:split], frame[split:]) == [expected]
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:

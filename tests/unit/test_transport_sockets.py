@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -568,6 +568,81 @@ def test_what_a_connect_handler_emits_comes_after_connect() -> None:
     with stock() as world, Client(world.server) as client:
         client.send('0/mine,{"handler":"emit"}')
         assert client.read() == '2/mine,["welcome",1]' and client.read().startswith("0/mine,")
+
+
+def test_attachments_come_right_behind_their_packet_and_are_bounded_together() -> None:
+    first = '52-/mine,["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]'
+    with ours(max_http_buffer_size=1000) as world:
+        for wrong in ('42/mine,["e"]', b"x" * 600, b"alone"):
+            with Client(world.server) as client:
+                client.joined("/mine")
+                if wrong != b"alone":
+                    client.send(first)
+                if isinstance(wrong, str):
+                    client.socket.write(wrong)
+                else:
+                    client.socket.write(wrong, opcode=2)
+                    with suppress(OSError):
+                        client.socket.write(wrong, opcode=2)
+                assert client.ended()
+        assert world.mine.log.count(("disconnect", "transport error")) == 3
+
+
+def test_a_binary_packet_without_attachments_is_an_event() -> None:
+    with ours() as world, Client(world.server) as client:
+        client.joined("/mine")
+        client.send('50-/mine,3["echo",1]')
+        assert client.read() == "3/mine,3[1]"
+
+
+def test_who_cannot_be_let_into_its_rooms_is_closed() -> None:
+    """It was told that it is connected, so a refusal would come too late."""
+
+    class Failing(Gate):
+        def joined(self, sid: str, namespace: str) -> None:
+            raise LookupError("a fault")
+
+    gate, mine = Failing(), Mine("/mine")
+    with serving(lambda server: server.register(mine), gate) as server, Client(server) as client:
+        assert client.connect("/mine").startswith("0/mine,")
+        assert client.ended()
+        until(lambda: gate.log[-1] == ("left", "/mine"))
+        assert mine.log == [("connect", None), ("disconnect", "transport error")] and server.manager.rooms == {}
+
+
+def test_a_connect_handler_whose_error_may_pass_closes_the_transport() -> None:
+    class Unanswered(LookupError):
+        retryable = True
+
+    class Mindful(Mine):
+        def on_connect(self, sid: str, environ: dict[str, Any], auth: Any) -> Any:
+            raise Unanswered("Redis")
+
+    with serving(lambda server: server.register(Mindful("/mine")), Gate()) as server, Client(server) as client:
+        client.send("0/mine,")
+        with pytest.raises(EOFError):
+            client.read()
+        assert client.ended() and server.manager.rooms == {}
+
+
+def test_what_a_stock_application_may_ask_of_the_server() -> None:
+    """The library's own methods of the server, on our sessions."""
+    with ours() as world, Client(world.server) as client:
+        server, sid = world.server, client.joined("/mine")
+        assert server.transport(sid, namespace="/mine") == "websocket"
+        server.save_session(sid, {"user": "u"}, namespace="/mine")
+        assert server.get_session(sid, namespace="/mine") == {"user": "u"}
+        with server.session(sid, namespace="/mine") as session:
+            session["more"] = 1
+        assert server.get_session(sid, namespace="/mine") == {"user": "u", "more": 1}
+        assert server.rooms(sid, namespace="/mine") == [sid]
+        assert server.get_environ(sid, namespace="/mine")["PATH_INFO"] == "/socket.io/"
+        server.send("hello", to=sid, namespace="/mine")
+        assert client.read() == '2/mine,["message","hello"]'
+        server.eio.disconnect(client.eio_sid)
+        assert client.ended()
+        until(lambda: not server.eio.sockets)
+        assert world.mine.log[-1] == ("disconnect", "server disconnect")
 
 
 # Acks of clients
