@@ -4,8 +4,9 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
+from protocol.urls import split_url
 from setting_table import DEFAULTS
 
 # A UNIX socket's path has at most 107 bytes (unix(7)); this many are left for the names inside DATA_DIR.
@@ -181,7 +182,7 @@ class Reader:
 def _database(url: str) -> int:
     """Return the number of the database that `url` means. Never shows the URL, which may hold a password."""
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError as error:
         raise SettingError("REDIS_URL", f"is no URL ({error})") from None
     if parts.scheme not in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster"):

@@ -17,7 +17,6 @@ from auth.principal import Principal
 from fanout.recovery import Missed, Recovery
 from fanout.sessions import (
     REFRESH_SHARE,
-    Claimed,
     NotRecovered,
     Session,
     SessionStore,
@@ -26,13 +25,10 @@ from fanout.sessions import (
 )
 from fanout.trail import Trail
 from namespaces.clients import Client, Clients
+from namespaces.takeover import Takeover
 from protocol.envelope import Offset, parse_offset
 from protocol.errors import Unavailable
 
-# How long a node that still holds the old connection is waited for. Nothing that it does later does harm.
-EVICT_SECONDS = 0.5
-# A command of the old connection that is at work ends first: it might enter rooms of the new one.
-BUSY_SECONDS = 2.0
 POSITIONS_SECONDS = 5.0
 
 _log = logging.getLogger("mintflow.returns")
@@ -54,14 +50,9 @@ class Return:
     flush: bool = False
 
 
-class Returns:
-    """The sessions of this node's clients.
+class Returns(Takeover):
+    """The sessions of this node's clients. `memo_of(client)` is what a client's namespace keeps in its session."""
 
-    `order(node, message)` tells another node something and returns whether it is there. `drop(client)` closes a
-    client's connection and forgets it here. `memo_of(client)` is what its namespace keeps in its session.
-    """
-
-    drop: Callable[[Client], None]
     memo_of: Callable[[Client], str]
 
     def __init__(
@@ -72,7 +63,8 @@ class Returns:
         clients: Clients,
         order: Callable[[str, str], bool],
     ) -> None:
-        self._store, self._recovery, self._rooms, self._clients, self._order = store, recovery, rooms, clients, order
+        super().__init__(store, rooms, clients, order)
+        self._recovery = recovery
         self._refresh_at = time.monotonic()
         self._positions_at = 0.0
 
@@ -185,13 +177,6 @@ class Returns:
             _log.warning("a session could not be let go of: %s", error)
         return "left" if for_good else "away"
 
-    def heard(self, message: bytes) -> None:
-        """Take another node's word that a session goes on there."""
-        verb, namespace, sid, generation = [*message.decode(errors="replace").split("\n"), "", "", "", ""][:4]
-        session = self._rooms.session(sid, namespace)
-        if verb == "evict" and session is not None and generation.isdecimal() and session.generation < int(generation):
-            gevent.spawn(self._drop_later, session)
-
     def tick(self) -> None:
         """Save and refresh sessions, and tell idle clients where their logs stand; due several times a second."""
         try:
@@ -233,39 +218,6 @@ class Returns:
         if not current:
             gevent.spawn(self._drop_later, session)
         return current
-
-    def _evict(self, claimed: Claimed) -> None:
-        session = claimed.session
-        here = self._rooms.session(session.sid, session.namespace)
-        if here is not None:
-            self._drop_session(here)
-            return
-        word = f"evict\n{session.namespace}\n{session.sid}\n{session.generation}"
-        if claimed.open and self._order(claimed.node, word):
-            deadline = time.monotonic() + EVICT_SECONDS
-            while not self._store.acknowledged(session) and time.monotonic() < deadline:
-                gevent.sleep(0.02)
-
-    def _drop_later(self, session: Session) -> None:
-        with suppress(Unavailable):
-            if self._rooms.session(session.sid, session.namespace) is session:
-                self._drop_session(session)
-
-    def _drop_session(self, session: Session) -> None:
-        client = self._client_of(session)
-        if client is None:
-            self._rooms.forget(session.sid, session.namespace)
-            return
-        self.drop(client)
-        deadline = time.monotonic() + BUSY_SECONDS
-        while client.busy:
-            if time.monotonic() > deadline:
-                raise Unavailable("A command of the old connection is at work still")
-            gevent.sleep(0.01)
-
-    def _client_of(self, session: Session) -> Client | None:
-        client = self._clients.get(session.sid, session.namespace)
-        return client if client is not None and client.session is session else None
 
 
 def _is_before(shown: Offset, start: str) -> bool:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -13,6 +13,7 @@ from redis.sentinel import Sentinel
 
 from protocol.errors import Unavailable
 from protocol.scripts import Arg, Script
+from protocol.urls import split_url
 
 # One hung step (connect, or read) ends a call after a second. Two could follow each other on a new
 # connection, so connecting, which is quick or refused on every sane network, gets less.
@@ -43,7 +44,7 @@ def connect(url: str) -> "redis.Redis":
         "protocol": 2,
         "max_connections": MAX_CONNECTIONS,
     }
-    scheme = urlsplit(url).scheme
+    scheme = split_url(url).scheme
     if scheme == "redis+sentinel":
         return _connect_sentinel(url, options)
     if scheme not in ("redis", "rediss", "unix"):
@@ -52,14 +53,12 @@ def connect(url: str) -> "redis.Redis":
 
 
 def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
-    parts = urlsplit(url)
+    parts = split_url(url)
     hosts = hosts_of(url, "redis+sentinel://[user:password@]host:port,host:port/db/service")
     path = parts.path.strip("/").split("/")
     if len(path) != 2 or not path[0].isdigit() or not path[1]:
         raise ValueError("Expected redis+sentinel://…/db/service, with the database's number and the service's name")
-    login = {
-        name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
-    }
+    login = {name: unquote(value) for name, value in zip(("username", "password"), parts.login, strict=True) if value}
     query = dict(parse_qsl(parts.query))
     sentinel_login = {
         name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query
@@ -73,7 +72,7 @@ def _connect_sentinel(url: str, options: dict[str, Any]) -> "redis.Redis":
 def hosts_of(url: str, form: str) -> list[tuple[str, int]]:
     """Return the hosts and ports that a URL lists by commas; `form` is how it should look. Raises ValueError."""
     hosts = []
-    for host_port in urlsplit(url).netloc.rpartition("@")[2].split(","):
+    for host_port in split_url(url).netloc.rpartition("@")[2].split(","):
         host, colon, port = host_port.rpartition(":")
         if not colon or not host or not re.fullmatch("[0-9]{1,5}", port):
             raise ValueError(f"Expected {form}")

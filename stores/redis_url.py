@@ -1,9 +1,8 @@
 """What REDIS_URL asks for: one server, or a master that Sentinel knows, or a cluster."""
 
-from urllib.parse import urlsplit
-
 import redis
 
+from protocol.urls import split_url
 from stores.client import RedisClient, connect, hosts_of
 from stores.cluster import Address, ClusterClient
 
@@ -16,7 +15,7 @@ def open_redis(url: str, wait_replicas: int = 0) -> RedisClient | ClusterClient:
 
     A publish waits until `wait_replicas` replicas have it. Raises ValueError for a URL of another form.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     scheme = CLUSTER_SCHEMES.get(parts.scheme)
     if scheme is None:
         return RedisClient(connect(url), wait_replicas)

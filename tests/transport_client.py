@@ -211,6 +211,17 @@ UPGRADE = {
 }
 
 
+def masked(content: str | bytes, opcode: int = 1) -> bytes:
+    """Return a client's frame."""
+    payload, mask = content.encode() if isinstance(content, str) else content, os.urandom(4)
+    size = len(payload)
+    if size < 126:
+        length = struct.pack("!B", 0x80 | size)
+    else:
+        length = struct.pack("!BH", 0xFE, size) if size < 65_536 else struct.pack("!BQ", 0xFF, size)
+    return bytes([0x80 | opcode]) + length + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
 class WebSocket(Http):
     """A client's end of a WebSocket that answers nothing by itself, close frames included."""
 
@@ -220,14 +231,7 @@ class WebSocket(Http):
         assert opened.status == 101, opened
 
     def write(self, content: str | bytes, opcode: int = 1) -> None:
-        payload, mask = content.encode() if isinstance(content, str) else content, os.urandom(4)
-        size = len(payload)
-        if size < 126:
-            length = struct.pack("!B", 0x80 | size)
-        else:
-            length = struct.pack("!BH", 0xFE, size) if size < 65_536 else struct.pack("!BQ", 0xFF, size)
-        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-        self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
+        self.socket.sendall(masked(content, opcode))
 
     def read(self) -> tuple[int, str]:
         """Return the next frame's opcode and text; of a close frame its code, if it has one, and its reason."""

@@ -35,7 +35,11 @@ class Crew:
         """Begin `work`: at once when called in the hub, else when the hub has its turn. What it raises is logged."""
         hub = get_hub()
         if getcurrent() is hub:
-            self._switch(hub, work)
+            self._working += 1
+            if self._idle:
+                self._idle.pop().switch(work)
+            else:
+                greenlet(self._live, hub).switch(work)
         else:
             hub.loop.run_callback(self._switch, hub, work)
 

@@ -38,6 +38,8 @@ class Events:
         def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None: ...
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        # Namespaces whose handlers answer in order.
+        self.typed: set[str] = set()
         # Each holds a connection only while there is something in it.
         self._inboxes: dict[str, Inbox] = {}
         self._running: dict[str, int] = {}
@@ -130,9 +132,9 @@ class Events:
             _log.info("ignored an event of a client that is not in %s", namespace)
             return
         name: str = data[0]
-        handler: Any = self.namespace_handlers.get(namespace)
         own = self.handlers.get(namespace)
-        if hasattr(handler, "respond") and (own is None or name not in own):
+        if namespace in self.typed and (own is None or name not in own):
+            handler = self.namespace_handlers[namespace]
             reply = self._reply(session, namespace, id)
             inbox = self._inboxes.get(eio_sid)
             if inbox is None:
@@ -152,7 +154,12 @@ class Events:
 
     def _run_stock(self, session: Session, sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
         try:
-            answer = self._trigger_event(data[0], namespace, sid, *data[1:])
+            handler = self.namespace_handlers.get(namespace)
+            if handler is not None and not self.handlers:
+                # What the library's own look through its tables comes to, where all handlers are methods.
+                answer = handler.trigger_event(data[0], sid, *data[1:])
+            else:
+                answer = self._trigger_event(data[0], namespace, sid, *data[1:])
             if id is not None and answer != self.not_handled:
                 values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
                 session.post(encode(packet.ACK, namespace, id, values, self.packet_class.json.dumps))

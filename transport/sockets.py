@@ -40,6 +40,10 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
     def register(self, handler: socketio.Namespace, *, authenticate: bool = True) -> None:
         """Serve a namespace, in place of an earlier one of the same name; without `authenticate`, admit everyone."""
         self.register_namespace(handler)
+        if hasattr(handler, "respond"):
+            self.typed.add(handler.namespace)
+        else:
+            self.typed.discard(handler.namespace)
         if authenticate:
             self._open_namespaces.discard(handler.namespace)
         else:

@@ -257,7 +257,8 @@ def test_one_host_after_the_other_is_replaced(redis_server: RedisServer) -> None
                     while host.process.poll() is None:
                         number += 1
                         emit.flows.progress("acme", "deploy", "r", 1, data={"n": number})
-                        assert requests.get(front.url + "/readyz", timeout=5).status_code == 200
+                        ready = requests.get(front.url + "/readyz", timeout=5)
+                        assert ready.status_code == 200, front.errors()
                         time.sleep(0.1)
                     until(crowd.online, 15)
                     host.process = host._start()

@@ -144,7 +144,7 @@ def test_a_session_begins_goes_on_and_ends(nodes: tuple[Node, Node]) -> None:
     assert other.own.log[-1] == "left"
     third, fresh = one.connect("e2", pid=answer["pid"])
     assert third.sid != first.sid and fresh["pid"] != answer["pid"] and third.resync == "expired"
-    assert [name for name, _ in one.house.hall.heard("e2")] == ["position", "resync"]
+    assert [name for name, _ in one.house.hall.heard("e2")] == ["resync", "position"]
     assert other.house.ears.open_now == {} and other.house.manager.rooms == {}
 
 

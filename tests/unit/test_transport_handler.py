@@ -1,12 +1,17 @@
 """HTTP connections: heads and bodies have bounds, and clients that go away leave no traceback."""
 
+import os
 import time
+from socket import MSG_PEEK
 from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
+from gevent.event import Event
+from gevent.pywsgi import WSGIServer
 
-from tests.transport_client import PATH, POLLING, Http, serving, until
+from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, masked, serving, until
 from transport.handler import DISCARD_BYTES
 from transport.head import HEAD_BYTES
 from transport.listener import Server
@@ -127,3 +132,49 @@ def test_connections_beyond_the_pool_wait() -> None:
             first.close()
             second.socket.settimeout(2)
             assert second.response().status == 404
+
+
+def test_row_42_a_detached_connection_keeps_its_first_bytes() -> None:
+    """On a connection that is kept alive, so that it leaves its greenlet, with a frame behind the request and after."""
+    with serving() as node, node.connect() as http:
+        assert http.get("/").status == 404
+        head = ["GET " + PATH + WEBSOCKET + " HTTP/1.1", "Host: localhost"]
+        head += [f"{name.replace('_', '-')}: {value}" for name, value in UPGRADE.items()]
+        http.socket.sendall("\r\n".join([*head, "", ""]).encode() + masked("4behind"))
+        assert http.response().status == 101
+        http.socket.sendall(masked("4after"))
+        until(lambda: node.named("message") == ["behind", "after"])
+
+
+def test_row_42_stock_pywsgi_reads_what_a_detached_connection_is_sent() -> None:
+    kept: list[socket.socket] = []
+    sent = Event()
+
+    def detach(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handler = start_response.__self__
+        kept.append(socket.socket(fileno=os.dup(handler.socket.fileno())))
+        start_response("200 OK", [("Content-Length", "0"), ("Connection", "close")])
+        sent.wait(5)
+        return [b""]
+
+    server = WSGIServer(("127.0.0.1", 0), detach, log=None, error_log=None)
+    server.start()
+    try:
+        with socket.create_connection(server.address) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            until(lambda: kept)
+            client.sendall(b"first bytes")
+            kept[0].setblocking(False)
+            until(lambda: _waits(kept[0]) == b"first bytes")
+            sent.set()
+            until(lambda: not server.pool and not _waits(kept[0]))
+    finally:
+        server.stop()
+        kept[0].close()
+
+
+def _waits(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(64, MSG_PEEK)
+    except BlockingIOError:
+        return b""
