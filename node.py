@@ -124,6 +124,7 @@ class Node:
             self.sockets.namespace_handlers.get,
             self.sockets.close_transport,
             self.returns,
+            self.sockets.confirm,
         )
         self.sockets.gate = SocketGate(self.gate)
 

@@ -1,5 +1,5 @@
 -- Takes a session over for a new connection, if it is the same user's with the same permissions.
--- KEYS: session. ARGV: user, '1' for an anonymous one, scope, node, life (ms).
+-- KEYS: session. ARGV: user, '1' for an anonymous one, scope, node, life (ms), the offset that the client shows.
 -- Reply: {'unknown' | 'user' | 'scope'} or {'ok', generation, node before, '1' if it looks open, fields and values…}.
 local fields = redis.call('HGETALL', KEYS[1])
 local session = {}
@@ -8,6 +8,6 @@ if not session.generation then return {'unknown'} end
 if session.anonymous ~= ARGV[2] or (ARGV[2] ~= '1' and session.user ~= ARGV[1]) then return {'user'} end
 if session.scope ~= ARGV[3] then return {'scope'} end
 local generation = string.format('%.0f', tonumber(session.generation) + 1)
-redis.call('HSET', KEYS[1], 'generation', generation, 'node', ARGV[4], 'open', '1')
+redis.call('HSET', KEYS[1], 'generation', generation, 'node', ARGV[4], 'open', '1', 'replayed', ARGV[6])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return {'ok', generation, session.node, session.open, unpack(fields)}

@@ -26,7 +26,7 @@ _claim = Script.beside(__file__, "session_claim.lua")
 _save = Script.beside(__file__, "session_save.lua")
 _release = Script.beside(__file__, "session_release.lua")
 _refresh = Script.beside(__file__, "session_refresh.lua")
-_note = Script.beside(__file__, "session_note.lua")
+_heard = Script.beside(__file__, "session_heard.lua")
 
 
 class NotRecovered(Exception):
@@ -66,7 +66,7 @@ class Session:
 class Claimed:
     """A session taken over: whose it was, what its namespace kept in it, and the node that may still hold it.
 
-    `replayed` is the offset that the last connection showed whose replay began; "" without one.
+    `replayed` is the offset that its last connection came with; "" where it is known to have heard its CONNECT.
     """
 
     session: Session
@@ -94,14 +94,16 @@ class SessionStore:
         self.window_seconds = window_seconds
         self._life_ms = round(window_seconds * LIFE_SHARE * 1000)
 
-    def claim(self, tenant: str, namespace: str, pid: str, user: str | None, scope: str) -> Claimed:
+    def claim(self, tenant: str, namespace: str, pid: str, user: str | None, scope: str, shown: str = "") -> Claimed:
         """Take over a session for this node, under a new generation; `user` is None for an anonymous one.
+
+        `shown` is the offset that its client came with, as a text.
 
         Raises NotRecovered (`expired`, `tenant`, `user`, `scope`), Unavailable.
         """
         if len(pid) > MAX_PID or pid.rpartition(".")[2] != _mark(tenant):
             raise NotRecovered("tenant" if len(pid) <= MAX_PID and "." in pid else "expired")
-        args: list[Arg] = [user or "", "0" if user else "1", scope, self._node, self._life_ms]
+        args: list[Arg] = [user or "", "0" if user else "1", scope, self._node, self._life_ms, shown]
         reply = [text.decode() for text in self._redis.run(_claim, [self._key(tenant, namespace, pid)], args)]
         if reply[0] != "ok":
             raise NotRecovered("expired" if reply[0] == "unknown" else reply[0])
@@ -111,9 +113,9 @@ class SessionStore:
         session.resync = fields.get("resync", "")
         return Claimed(session, fields["user"], fields["memo"], reply[2], reply[3] == "1", fields.get("replayed", ""))
 
-    def note_replay(self, session: Session, shown: str) -> None:
-        """Write down that the replay from the offset `shown` begins, "" that it is settled. Raises Unavailable."""
-        self._redis.run(_note, [self._key_of(session)], [session.generation, shown])
+    def heard(self, session: Session) -> None:
+        """Write down that the client has heard the CONNECT of its last connection. Raises Unavailable."""
+        self._redis.run(_heard, [self._key_of(session)], [session.generation])
 
     def save(self, session: Session, fields: Callable[[], dict[str, str]]) -> bool:
         """Save what has changed; return False where a newer generation has it. Raises Unavailable.

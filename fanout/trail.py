@@ -68,17 +68,21 @@ class Trail(Holds):
         """Send one event to one client of this node."""
         self._send_one(sid, namespace, [event, payload])
 
-    def tell_position(self, session: Session) -> None:
-        """Tell a client where the log stands that it follows."""
-        self._send_one(session.sid, session.namespace, ["position"])
+    def tell_position(self, session: Session, unlike: str = "") -> None:
+        """Tell a client where the log stands that it follows, in another text than `unlike`."""
+        mark = self.standing(session.sid, session.namespace)
+        if mark == unlike:
+            epoch, _, number = mark.rpartition("-")
+            mark = f"{epoch}-0{number}"
+        self._send_one(session.sid, session.namespace, ["position"], mark)
 
-    def _send_one(self, sid: str, namespace: str, arguments: list[Any]) -> None:
+    def _send_one(self, sid: str, namespace: str, arguments: list[Any], mark: str = "") -> None:
         eio_sid = self.eio_sid_from_sid(sid, namespace)
         if eio_sid is None:
             return
         session = self.session(sid, namespace)
         if session is not None:
-            arguments.append(self.standing(sid, namespace))
+            arguments.append(mark or self.standing(sid, namespace))
             if (namespace, sid) not in self._holds:
                 session.sent = self.position(session.tenant, namespace).number
                 session.sent_at = time.monotonic()

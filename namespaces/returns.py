@@ -90,18 +90,16 @@ class Returns(Takeover):
         if shown is not None:
             read_offset(shown, "")
         user = None if principal.anonymous else principal.user_id
-        claimed = self._store.claim(
-            principal.tenant, namespace, pid, user, scope_of(principal.permissions, principal.admin)
-        )
+        text = str(shown or "-")
+        scope = scope_of(principal.permissions, principal.admin)
+        claimed = self._store.claim(principal.tenant, namespace, pid, user, scope, text)
         session = claimed.session
         principal = replace(principal, user_id=claimed.user_id)
-        text = str(shown or "-")
         if claimed.replayed == text:
-            # Its replay was cut before CONNECT. The stock client keeps such events, and would have them twice with
-            # this replay. So it is told that it is connected, passes them on, and comes back with the last one's
-            # offset.
+            # Its last connection was cut before it had heard CONNECT, or it would show what came right behind that.
+            # What came before CONNECT the stock client keeps, and would have twice with this replay. So it is told that
+            # it is connected, passes on what it has, and comes back with the offset of that.
             self._evict(claimed)
-            self._store.note_replay(session, "")
             return Return(session, principal, flush=True)
         try:
             self._evict(claimed)
@@ -143,8 +141,6 @@ class Returns(Takeover):
         """Send what a client missed, and enter its rooms. Raises Unavailable."""
         if client.session is not None and client.missed is not None:
             missed, client.missed = client.missed, None
-            if missed.page.events or missed.page.more:
-                self._store.note_replay(client.session, client.shown)
             self._recovery.replay(client.session, missed, instead)
 
     def welcome(self, client: Client, resync: str) -> None:
@@ -155,12 +151,18 @@ class Returns(Takeover):
         if resync:
             # First: who has an offset of this session has heard it then.
             self._rooms.send_to(client.sid, client.namespace, "resync", {"reason": resync})
-        self._rooms.tell_position(session)
+        self._rooms.tell_position(session, unlike=client.shown)
         if not session.saved:
             self.touch(client)
             # A failure is tried again with the next tick; a client that comes back before is told that it is unknown.
             with suppress(Unavailable):
                 self._save(client, session)
+
+    def flushed(self, client: Client) -> None:
+        """Hear that a client that was only connected to pass on what it holds has done so."""
+        if client.session is not None:
+            with suppress(Unavailable):
+                self._store.heard(client.session)
 
     def left(self, client: Client, *, for_good: bool) -> str:
         """Hear that a client is gone from here; return `left`, `away` where it may come back, `moved` where it has."""

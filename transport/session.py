@@ -1,6 +1,7 @@
 """One Engine.IO session: what is sent to it, what it says, and its one end, over whichever transport it has."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Session(Sender):
         "paused",
         "_alarm",
         "_pinged",
+        "_confirmed",
         "_joining",
         "_own",
         "__weakref__",
@@ -48,6 +50,7 @@ class Session(Sender):
         self.paused = 0
         self._alarm = Alarm(self._heartbeat)
         self._pinged = False
+        self._confirmed: Callable[[], None] | None = None
         self._joining: Alarm | None = None
         self._own: dict[str, Any] | None = None
 
@@ -85,6 +88,13 @@ class Session(Sender):
             self.server.wheel.cancel(self._joining)
             self._joining = None
 
+    def confirm(self, then: Callable[[], None]) -> None:
+        """Ping now, and call `then` in a greenlet when that is answered: all before it has arrived then."""
+        self._confirmed = then
+        self._pinged = True
+        self.server.wheel.set(self._alarm, self.server.ping_timeout)
+        self.post(PING)
+
     def _heartbeat(self) -> None:
         if not self._pinged:
             self._pinged = True
@@ -119,6 +129,9 @@ class Session(Sender):
         elif kind == "3":
             if self._pinged:
                 self._pinged = False
+                if self._confirmed is not None:
+                    self.server.crew.run(self._confirmed)
+                    self._confirmed = None
                 self.server.wheel.set(self._alarm, self.server.ping_interval, early=True)
         elif kind == "b":
             self.server.handlers["message"](self.sid, attachment(packet))
@@ -212,4 +225,4 @@ class Session(Sender):
     def forget(self) -> None:
         """Be unknown from now on."""
         self.server.sockets.pop(self.sid, None)
-        self._alarm, self.polling = NEVER, None
+        self._alarm, self.polling, self._confirmed = NEVER, None, None

@@ -1,7 +1,7 @@
 """The library's Socket.IO `Server`, made strict: who connects is admitted first, and every packet has an outcome."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import socketio
@@ -52,6 +52,12 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
     def close_transport(self, eio_sid: str, reason: str) -> None:
         """Close a client's connection with all its namespaces; stock clients then reconnect by themselves."""
         self.eio.close_transport(eio_sid, reason)
+
+    def confirm(self, eio_sid: str, then: Callable[[], None]) -> None:
+        """Call `then`, in a greenlet, when a client has taken all that it was sent; never where it goes before."""
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None:
+            session.confirm(then)
 
     # Sending what was encoded elsewhere
 

@@ -226,9 +226,15 @@ def test_a_command_at_work_on_the_old_connection_ends_first(nodes: tuple[Node, N
 
 def test_two_connections_with_one_pid_end_with_one(nodes: tuple[Node, Node]) -> None:
     one, _ = nodes
-    _, answer = one.connect("e0")
+    first, answer = one.connect("e0")
+    assert first.session is not None
+    epoch, at = first.session.start.split("-")
     one.end("e0")
-    attempts = [gevent.spawn(one.connect, f"e{number}", None, pid=answer["pid"]) for number in range(1, 5)]
+    # Each with an offset of its own text: one that shows the same again is only connected to pass on what it holds.
+    attempts = [
+        gevent.spawn(one.connect, f"e{number}", None, pid=answer["pid"], offset=f"{epoch}-{'0' * number}{at}")
+        for number in range(1, 5)
+    ]
     gevent.joinall(attempts, timeout=10)
     kept = [connection for connection in ("e1", "e2", "e3", "e4") if one.house.gate.clients.of_connection(connection)]
     assert len(kept) == 1 and one.house.ears.open_now == {("acme", "/own"): 1}
@@ -301,7 +307,15 @@ def test_a_replay_that_fails_leaves_nothing_and_may_be_tried_again(
             other.connect("e2", pid=answer["pid"])
     assert len(other.house.gate.clients) == 0 and other.house.ears.open_now == {}
     other.house.manager.forget(other.house.manager.sid_from_eio_sid("e2", "/own"), "/own")
-    assert other.connect("e3", pid=answer["pid"])[0].sid == client.sid
+    # It may hold a part of what was sent: it is connected to pass that on, and sent away.
+    sid = other.house.manager.pre_connect("e3", "/own")
+    other.house.hall.server.environ["e3"] = {}
+    other.house.gate.admit("e3", sid, "/own", {"QUERY_STRING": ""}, {**ANN, "pid": answer["pid"]})
+    other.house.gate.joined(client.sid, "/own")
+    assert other.house.closed[-1] == ("e3", "flushed")
+    other.house.gate.left(client.sid, "/own", "e3")
+    other.house.manager.forget(client.sid, "/own")
+    assert other.connect("e4", pid=answer["pid"])[0].sid == client.sid
 
 
 @pytest.mark.parametrize("error", [None, Unavailable("silent")])

@@ -134,5 +134,5 @@ def test_nothing_beyond_the_standard_library_is_imported() -> None:
     code += "import stores.supervisor; print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
     ended = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 0, ended.stderr
-    ours = {"config", "setting_reader", "setting_table", "stores"}
+    ours = {"config", "protocol", "setting_reader", "setting_table", "stores"}
     assert set(ended.stdout.split()) <= {*ours, "__main__", "__mp_main__"}
