@@ -20,12 +20,12 @@ from fanout.cluster_listener import ClusterListener
 from fanout.listener import Ear, Listener
 from fanout.manager import Manager
 from fanout.recovery import Recovery
-from fanout.sessions import SessionStore
+from fanout.sessions import Session, SessionStore
 from json_logs import log_as_json
 from namespaces.base import Namespace
 from namespaces.clients import Clients
 from namespaces.gate import Gate
-from namespaces.returns import Returns
+from namespaces.returns import Held, Returns
 from protocol import wire_json
 from protocol.ai import merged_packets
 from protocol.errors import RealtimeError, Unavailable
@@ -39,7 +39,7 @@ from stores.ai import AiStore
 from stores.client import connect
 from stores.cluster import ClusterClient
 from stores.redis_url import open_redis
-from transport.admission import NotNow, Refusal
+from transport.admission import NotNow, Passing, Refusal
 from transport.engine import make_node_tag
 from transport.sockets import SocketServer
 
@@ -124,9 +124,8 @@ class Node:
             self.sockets.namespace_handlers.get,
             self.sockets.close_transport,
             self.returns,
-            self.sockets.confirm,
         )
-        self.sockets.gate = SocketGate(self.gate)
+        self.sockets.gate = SocketGate(self.gate, self.returns.passed_on)
 
     def register(self, namespace: socketio.Namespace, *, authenticate: bool) -> None:
         """Serve a namespace. Raises RuntimeError after the start, ValueError for an unauthenticated typed one."""
@@ -222,8 +221,8 @@ def _every(seconds: float, act: Callable[[], Any]) -> None:
 class SocketGate:
     """Says in the transport's words what the gate decides."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, passed_on: Callable[[Session], None]) -> None:
+        self._gate, self._passed_on = gate, passed_on
         self.joined = gate.joined
         self.left = gate.left
         self.prepare = gate.prepare
@@ -235,6 +234,9 @@ class SocketGate:
             raise NotNow(error.message) from None
         except RealtimeError as error:
             raise Refusal(error.message, error.code) from None
+        except Held as held:
+            session = held.session
+            raise Passing({"sid": session.sid, "pid": session.pid}, partial(self._passed_on, session)) from None
 
 
 def _access(settings: Settings, store: AccessStore) -> Access:

@@ -19,8 +19,7 @@ class Client:
     """A sid in one namespace. `principal` changes only by `auth_refresh`, and then neither user nor tenant.
 
     One that recovers has a `session`; while it connects, `shown` is the offset that it came with, `missed` what it has
-    yet to be sent, `resync` why it could not go on, and with `flush` it is sent away at once. `busy` is set while a
-    command is at work.
+    yet to be sent, and `resync` why it could not go on. `busy` is set while a command is at work.
     """
 
     sid: str
@@ -36,7 +35,6 @@ class Client:
     memo: str = ""
     resync: str = ""
     shown: str = ""
-    flush: bool = False
     busy: bool = False
 
     def kept(self, memo: str) -> dict[str, str]:

@@ -47,8 +47,7 @@ class Ears(Protocol):
 class Gate:
     """Admits clients, keeps them, and closes the connections of those whose token ended or was revoked.
 
-    `close_transport(eio_sid, reason)` ends a connection; `confirm(eio_sid, then)` calls `then` in a greenlet when its
-    client has taken all that it was sent; `handler_of(namespace)` returns what was registered there.
+    `close_transport(eio_sid, reason)` ends a connection; `handler_of(namespace)` returns what was registered there.
     Without `returns` no client recovers.
     """
 
@@ -61,7 +60,6 @@ class Gate:
         handler_of: Callable[[str], Any],
         close_transport: Callable[[str, str], None],
         returns: Returns | None = None,
-        confirm: Callable[[str, Callable[[], None]], None] = lambda connection, then: then(),
     ) -> None:
         self._returns = returns
         if returns is not None:
@@ -71,7 +69,7 @@ class Gate:
         self._rooms = rooms
         self._ears = ears
         self._handler_of = handler_of
-        self._close_transport, self._confirm = close_transport, confirm
+        self._close_transport = close_transport
         self._unchecked: set[str] = set()
 
     def admit(self, connection: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str:
@@ -116,7 +114,6 @@ class Gate:
             memo=begun.memo,
             resync=begun.resync,
             shown=begun.shown,
-            flush=begun.flush,
         )
 
     def prepare(self, sid: str, namespace: str) -> dict[str, Any]:
@@ -138,9 +135,6 @@ class Gate:
         client = self.clients.get(sid, namespace)
         if client is None:
             return
-        if client.flush and self._returns is not None:
-            self._confirm(client.connection, partial(self._flushed, self._returns, client))
-            return
         handler = self._handler_of(namespace)
         if client.recovered:
             if isinstance(handler, Namespace):
@@ -151,10 +145,6 @@ class Gate:
                 handler.joined(client)
         if self._returns is not None:
             self._returns.welcome(client, client.resync)
-
-    def _flushed(self, returns: Returns, client: Client) -> None:
-        returns.flushed(client)
-        self._close_transport(client.connection, "flushed")
 
     def left(self, sid: str, namespace: str, connection: str | None = None, *, for_good: bool = False) -> None:
         """Forget a client, of `connection` if that is given; `for_good` where it said so itself."""

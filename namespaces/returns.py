@@ -38,7 +38,7 @@ _log = logging.getLogger("mintflow.returns")
 class Return:
     """How a client that recovers begins: its session; if it goes on, what was missed and kept; if not, why not.
 
-    `shown` is the offset that it came with. `flush`: it may hold events of a replay that was cut.
+    `shown` is the offset that it came with.
     """
 
     session: Session
@@ -47,7 +47,14 @@ class Return:
     memo: str = ""
     resync: str = ""
     shown: str = ""
-    flush: bool = False
+
+
+class Held(Exception):
+    """A client may hold events of a replay that was cut, and is to pass them on before it goes on with `session`."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("It may hold events of a replay that was cut")
+        self.session = session
 
 
 class Returns(Takeover):
@@ -69,7 +76,7 @@ class Returns(Takeover):
         self._positions_at = 0.0
 
     def begin(self, principal: Principal, sid: str, namespace: str, auth: Any) -> Return | None:
-        """Return how a connecting client begins; None for one that doesn't ask for recovery. Raises Unavailable."""
+        """Return how a connecting client begins, None for one that does not recover. Raises Unavailable, Held."""
         if not isinstance(auth, Mapping) or auth.get("recover") is not True:
             return None
         reason = ""
@@ -100,7 +107,7 @@ class Returns(Takeover):
             # What came before CONNECT the stock client keeps, and would have twice with this replay. So it is told that
             # it is connected, passes on what it has, and comes back with the offset of that.
             self._evict(claimed)
-            return Return(session, principal, flush=True)
+            raise Held(session)
         try:
             self._evict(claimed)
             missed = self._recovery.missed(session, read_offset(shown, session.start))
@@ -158,11 +165,11 @@ class Returns(Takeover):
             with suppress(Unavailable):
                 self._save(client, session)
 
-    def flushed(self, client: Client) -> None:
-        """Hear that a client that was only connected to pass on what it holds has done so."""
-        if client.session is not None:
-            with suppress(Unavailable):
-                self._store.heard(client.session)
+    def passed_on(self, session: Session) -> None:
+        """Hear that a client has passed on what it held, and is sent away to come back."""
+        with suppress(Unavailable):
+            self._store.heard(session)
+            self._store.release(session, for_good=False)
 
     def left(self, client: Client, *, for_good: bool) -> str:
         """Hear that a client is gone from here; return `left`, `away` where it may come back, `moved` where it has."""

@@ -1,5 +1,6 @@
 """Who may connect to a namespace: the transport asks, and somebody above it decides."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -15,11 +16,22 @@ class NotNow(Exception):
     """A CONNECT that may pass later: the transport is closed, and clients come back by themselves."""
 
 
+class Passing(Exception):
+    """A CONNECT that is answered and goes no further: its client is to pass on what it holds, and to come back.
+
+    `then` is called, in a greenlet, when it has heard `answer`; the transport is closed after that.
+    """
+
+    def __init__(self, answer: dict[str, Any], then: Callable[[], None]) -> None:
+        super().__init__("Connected only to pass on what it holds")
+        self.answer, self.then = answer, then
+
+
 class Gate(Protocol):
     """Decides who may connect to a namespace, and hears who did."""
 
     def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str | None:
-        """Return the sid to go on with, None for the given one; or raise Refusal or NotNow. May block."""
+        """Return the sid to go on with, None for the given one; or raise Refusal, NotNow or Passing. May block."""
         ...
 
     def prepare(self, sid: str, namespace: str) -> dict[str, Any]:

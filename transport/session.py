@@ -1,6 +1,7 @@
 """One Engine.IO session: what is sent to it, what it says, and its one end, over whichever transport it has."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Session(Sender):
         "paused",
         "_alarm",
         "_pinged",
-        "_confirmed",
+        "_awaited",
         "_joining",
         "_own",
         "__weakref__",
@@ -50,7 +51,7 @@ class Session(Sender):
         self.paused = 0
         self._alarm = Alarm(self._heartbeat)
         self._pinged = False
-        self._confirmed: Callable[[], None] | None = None
+        self._awaited: deque[Callable[[], None] | None] | None = None
         self._joining: Alarm | None = None
         self._own: dict[str, Any] | None = None
 
@@ -90,16 +91,28 @@ class Session(Sender):
 
     def confirm(self, then: Callable[[], None]) -> None:
         """Ping now, and call `then` in a greenlet when that is answered: all before it has arrived then."""
-        self._confirmed = then
+        if self._awaited is None:
+            # The answer to a heartbeat may be under way, and comes first.
+            self._awaited = deque([None] if self._pinged else [])
+        self._awaited.append(then)
+        self._ping()
+
+    def _ping(self) -> None:
         self._pinged = True
         self.server.wheel.set(self._alarm, self.server.ping_timeout)
         self.post(PING)
 
+    def _ponged(self) -> None:
+        then = self._awaited.popleft() if self._awaited else None
+        if then is not None:
+            self.server.crew.run(then)
+        if self._pinged and not self._awaited:
+            self._pinged, self._awaited = False, None
+            self.server.wheel.set(self._alarm, self.server.ping_interval, early=True)
+
     def _heartbeat(self) -> None:
         if not self._pinged:
-            self._pinged = True
-            self.server.wheel.set(self._alarm, self.server.ping_timeout)
-            self.post(PING)
+            self._ping()
         elif self.paused:
             # Its answer may wait among what isn't read.
             self.server.wheel.set(self._alarm, self.server.ping_timeout)
@@ -127,12 +140,7 @@ class Session(Sender):
         if kind == "4":
             self.server.handlers["message"](self.sid, packet[1:])
         elif kind == "3":
-            if self._pinged:
-                self._pinged = False
-                if self._confirmed is not None:
-                    self.server.crew.run(self._confirmed)
-                    self._confirmed = None
-                self.server.wheel.set(self._alarm, self.server.ping_interval, early=True)
+            self._ponged()
         elif kind == "b":
             self.server.handlers["message"](self.sid, attachment(packet))
         elif kind == "1":
@@ -225,4 +233,4 @@ class Session(Sender):
     def forget(self) -> None:
         """Be unknown from now on."""
         self.server.sockets.pop(self.sid, None)
-        self._alarm, self.polling, self._confirmed = NEVER, None, None
+        self._alarm, self.polling, self._awaited = NEVER, None, None

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import socketio
 from socketio import packet
 
-from transport.admission import Gate, NotNow, Refusal
+from transport.admission import Gate, NotNow, Passing, Refusal
 from transport.engine import EngineServer
 from transport.events import Events
 from transport.outgoing import Outgoing, Slow
@@ -52,12 +53,6 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
     def close_transport(self, eio_sid: str, reason: str) -> None:
         """Close a client's connection with all its namespaces; stock clients then reconnect by themselves."""
         self.eio.close_transport(eio_sid, reason)
-
-    def confirm(self, eio_sid: str, then: Callable[[], None]) -> None:
-        """Call `then`, in a greenlet, when a client has taken all that it was sent; never where it goes before."""
-        session = self.eio.sockets.get(eio_sid)
-        if session is not None:
-            session.confirm(then)
 
     # Sending what was encoded elsewhere
 
@@ -132,6 +127,11 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
                     accepted = True
         except Refusal as error:
             self._refuse(eio_sid, namespace, error.answer)
+        except Passing as passing:
+            self._send(eio_sid, packet.CONNECT, namespace, passing.answer)
+            session = self.eio.sockets.get(eio_sid)
+            if session is not None:
+                session.confirm(partial(self._let_pass, eio_sid, passing.then))
         except NotNow as error:
             _log.info("not now: %s", error)
             self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
@@ -157,6 +157,10 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
             # The client was told that it is connected, so this is no refusal any more.
             _log.exception("a client of %s could not be let into its rooms", namespace)
             self.close_transport(eio_sid, self.eio.reason.TRANSPORT_ERROR)
+
+    def _let_pass(self, eio_sid: str, then: Callable[[], None]) -> None:
+        then()
+        self.close_transport(eio_sid, self.eio.reason.TRANSPORT_CLOSE)
 
     def _call_connect_handler(self, environ: dict[str, Any], sid: str, namespace: str, data: Any) -> Any:
         """Return None where the namespace accepts, else the payload of CONNECT_ERROR."""
