@@ -53,6 +53,8 @@ WORKSPACES_SECONDS = 1.0
 REVIVE_SECONDS = 1.0
 # Acks that never come are forgotten after two minutes; looking for them twice a minute is soon enough.
 ACKS_SECONDS = 30.0
+# What a killed publisher left half done is done by any node, three seconds later or little more.
+BATCHES_SECONDS = 1.0
 # Descriptors for Redis, the log and what else isn't a client.
 SPARE_DESCRIPTORS = 256
 # How long the first request waits for the node to hear; until then it would be answered 503.
@@ -164,6 +166,7 @@ class Node:
             (SESSIONS_SECONDS, self.returns.tick),
             (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
             (ACKS_SECONDS, self.manager.forget_unanswered),
+            (BATCHES_SECONDS, self.emitter.publisher.batches.finish_abandoned),
         ]
         return [*ticks, (REVIVE_SECONDS, self._revive)] if self._settings.embedded else ticks
 
@@ -214,6 +217,8 @@ def _every(seconds: float, act: Callable[[], Any]) -> None:
         gevent.sleep(seconds)
         try:
             act()
+        except Unavailable:
+            pass  # `/readyz` tells of it
         except Exception:
             _log.exception("a tick failed")
 

@@ -1,8 +1,9 @@
 """What the log store costs: `python bench/logs.py [redis-server]` fills a tenant to its cap and times each operation.
 
-The server is its own, on a socket in a temporary folder, its append-only file on. `longest` is Redis's own figure for
-the longest script (SLOWLOG; 0 is less than 0.1 ms, since logging every command of a script would double its time).
-CPU is user and system time of this process and of the server, for one whole operation. All in milliseconds.
+Publishing is the whole of it: stored, numbered, logged and announced. The server is its own, on a socket in a temporary
+folder, its append-only file on. `longest` is Redis's own figure for the longest script (SLOWLOG; 0 is less than 0.1 ms,
+since logging every command of a script would double its time). CPU is user and system time of this process and of the
+server, for one whole operation. All in milliseconds.
 """
 
 import os
@@ -17,28 +18,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from protocol.logs import LEVELS, LogDraft, NewLog
-from protocol.scripts import Arg, Change, Keys, Script
+from auth.principal import Principal
+from fanout.publisher import Caps, Publisher
+from protocol.envelope import Event, Header, Published, event_pieces
+from protocol.flows import RunEvent
+from protocol.logs import LEVELS, NewLog
+from protocol.scripts import Keys
+from services.flows import Flows
+from services.logs import Logs
 from stores.client import RedisClient, connect
 from stores.log_query import LogQuery
 from stores.logs import LogStore
+from stores.runs import RunStore
 
 TENANT = "acme"
+PRINCIPAL = Principal.system(TENANT)
 RECORDS = 100_000
 BATCH = 1_000
-# Runs the change as a publish does, without numbering or announcing: what is measured is the store's part.
-DRIVER = """
-local at, out = 2, {}
-for event = 1, tonumber(ARGV[1]) do
-  local args, count = {}, tonumber(ARGV[at])
-  for i = 1, count do args[i] = ARGV[at + i] end
-  at = at + count + 1
-  local texts, code = change(KEYS, args)
-  if not texts then return redis.error_reply('REFUSED ' .. code) end
-  out[event] = texts
-end
-return out
-"""
 
 
 class Bench:
@@ -52,16 +48,20 @@ class Bench:
         while not os.path.exists(path) and time.monotonic() < deadline:
             time.sleep(0.01)
         self.client = RedisClient(connect(f"unix://{path}"))
-        self.store = LogStore(self.client, Keys("bench"), max_records=RECORDS)
+        keys = Keys("bench")
+        self.store = LogStore(self.client, keys, max_records=RECORDS)
+        self.publisher = Publisher(self.client, keys, Caps())
+        self.logs = Logs(self.publisher, self.store)
+        self.flows = Flows(self.publisher, RunStore(self.client, keys, life_seconds=3600))
         self.random = random.Random(1)
 
-    def draft(self, run: str | None = None) -> LogDraft:
+    def record(self, run: str | None = None) -> NewLog:
         roll = self.random.random()
         flow = self.random.randrange(50)
         words = self.random.choice(
             ("Fetched %d rows from warehouse", "Retrying request, attempt %d", "Step done in %d ms")
         )
-        log = NewLog(
+        return NewLog(
             log_level=LEVELS[0 if roll < 0.2 and flow % 2 else 1 if roll < 0.94 else 2 if roll < 0.99 else 3],
             message=words % self.random.randrange(10_000),
             # Half of all is one flow's, which makes a clear of 50,000.
@@ -70,13 +70,9 @@ class Bench:
             node_id=f"node-{self.random.randrange(20)}",
             metadata={"attempt": 1, "durationMs": self.random.randrange(9999), "host": "worker-7", "tags": []},
         )
-        return LogDraft.of(TENANT, log)
 
-    def change(self, change: Change) -> object:
-        args: list[Arg] = [len(change.args)]
-        for event in change.args:
-            args += [len(event), *event]
-        return self.client.run(Script(change.lua + DRIVER), change.keys, args)
+    def publish(self, records: list[NewLog]) -> Published:
+        return self.logs.publish(PRINCIPAL, records)
 
     def server_seconds(self) -> float:
         fields = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()
@@ -117,18 +113,34 @@ class Bench:
         self.measure(name, act)
 
     def append(self, count: int, times: int, run: str | None = None) -> None:
-        batches = iter([[self.draft(run) for _ in range(count)] for _ in range(times + 1)])
+        batches = iter([[self.record(run) for _ in range(count)] for _ in range(times + 1)])
+        self.measure(
+            f"publish {count:,}{' of one run' if run else ''}",
+            lambda: f"{len(self.publish(next(batches)).offsets)} stored",
+            times,
+        )
 
-        def act() -> str:
-            return f"{len(self.change(self.store.append_change(TENANT, next(batches))))} stored"  # type: ignore[arg-type]
+    def run_events(self, count: int, times: int) -> None:
+        events = [RunEvent(type="flow_progress", progress=50, data={"rows": number}) for number in range(count)]
+        self.measure(
+            f"publish {count:,} events of a run",
+            lambda: f"{len(self.flows.publish(PRINCIPAL, 'flow-1', 'run-1', events).offsets)} stored",
+            times,
+        )
 
-        self.measure(f"append {count:,}{' of one run' if run else ''}", act, times)
+    def clear(self) -> str:
+        """Clear half of all, without the purge that the service lets follow."""
+        change = self.store.clear_change(TENANT, flow_id="flow-0")
+        done = self.publisher.publish(
+            TENANT, "/logs", [Event(Header(()), event_pieces("clear_logs", ("", "")))], change
+        )
+        return f"{done.inserts[0][0]} cleared"
 
     def run(self) -> None:
         started = time.perf_counter()
         moments = []
         for _ in range(RECORDS // BATCH):
-            self.change(self.store.append_change(TENANT, [self.draft() for _ in range(BATCH)]))
+            self.publish([self.record() for _ in range(BATCH)])
             moments.append(time.time_ns() // 1_000_000)
         facts = self.client.command("INFO")
         took = time.perf_counter() - started
@@ -156,16 +168,16 @@ class Bench:
         self.page("search, no match, not ASCII", search="größe")
         self.append(1, 200)
         self.append(BATCH, 10)
-        self.measure("purge after 11 batches", lambda: self.store.purge(TENANT), 1)
         self.append(BATCH, 10, run="run-1001")
         self.store.purge(TENANT)
-        half = self.store.clear_change(TENANT, flow_id="flow-0")
-        self.measure("clear of 50,000", lambda: self.change(half), 1)
+        self.measure("clear of 50,000", self.clear, 1)
         self.page("page of the tenant, before purge")
         self.append(1, 20)
         self.measure("purge of it", lambda: self.store.purge(TENANT), 1)
         self.page("page of the tenant, after purge")
         self.append(BATCH, 10)
+        self.run_events(1, 100)
+        self.run_events(BATCH, 10)
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fanout.batches import Batches, Slice, cut
 from protocol.envelope import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Announcement, Event, Header, Offset, Published, decode
 from protocol.errors import Conflict, InvalidPayload, NotFound, RealtimeError, TooLarge, Unavailable
 from protocol.scripts import Arg, Change, Keys, Runner, Script
@@ -22,14 +23,20 @@ MAX_IDEMPOTENCY_KEY = 255
 PAGE_BYTES = 256 * 1024
 
 _template = Path(__file__).with_name("publish.lua").read_text()
+_once = Path(__file__).with_name("publish_once.lua").read_text()
 _page = Script.beside(__file__, "log_page.lua")
 _nothing = "local function change(keys, args) return {} end"
 _refusals: dict[str, type[RealtimeError]] = {kind.code: kind for kind in (Conflict, NotFound, TooLarge, Unavailable)}
 
 
 @lru_cache(maxsize=64)
+def _publishing(fragment: str) -> str:
+    return _template.replace("-- CHANGE\n", fragment + "\n", 1)
+
+
+@lru_cache(maxsize=64)
 def _script(fragment: str) -> Script:
-    return Script(_template.replace("-- CHANGE\n", fragment + "\n", 1), durable=True)
+    return Script(_publishing(fragment) + _once, durable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class Publisher:
         self._keys = keys
         self._caps = caps
         self._clock_ms = clock_ms
+        self.batches = Batches(redis, keys)
+        """Publishes what is too large for one script, and finishes what other processes left undone."""
 
     def channel(self, tenant: str, namespace: str) -> str:
         """Return the Redis channel that announces a tenant's events in a namespace."""
@@ -125,37 +134,34 @@ class Publisher:
         what the change refuses, with the further texts that it gave in `texts`.
         """
         _check_sizes(events)
-        batch: list[Arg] = []
-        arguments = change.args if change else [()] * len(events)
-        for event, own in zip(events, arguments, strict=True):
-            batch += (
-                dumps(event.header),
-                int(event.volatile) + int(event.stands_in),
-                len(event.pieces),
-                *event.pieces,
-                len(own),
-                *own,
-            )
+        change = change or Change(_nothing, (), [()] * len(events))
+        digest = repeat.digest if repeat else ""
         record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
-        keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace), record]
-        reply = self._redis.run(
-            _script(change.lua if change else _nothing),
-            [*keys, *(change.keys if change else ())],
-            [
-                self.channel(tenant, namespace),
-                secrets.token_hex(8),
-                self._clock_ms(),
-                round(self._caps.window_seconds * 1000),
-                self._caps.events,
-                self._caps.total_bytes,
-                HEAD_LIFE_MS,
-                repeat.digest if repeat else "",
-                IDEMPOTENCY_LIFE_MS,
-                len(events),
-                *batch,
-            ],
-        )
-        return _published(reply, events)
+        keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace), record, *change.keys]
+        common = self._common(tenant, namespace, digest)
+        sizes = [event.size + _size(own) for event, own in zip(events, change.args, strict=True)]
+        slices = []
+        for first, end in cut(sizes):
+            own = _arguments(events[first:end], change.args[first:end], change.closing)
+            # Each begins an epoch of its own, if it must.
+            slices.append(Slice([common[0], secrets.token_hex(8), *common[1:], *own], sum(sizes[first:end])))
+        if len(slices) == 1:
+            return _published(self._redis.run(_script(change.lua), keys, slices[0].argv), events)
+        answer = self.batches.publish(tenant, _publishing(change.lua), keys, slices, digest, IDEMPOTENCY_LIFE_MS)
+        return _told(answer.offsets, answer.inserts, events, answer.repeated)
+
+    def _common(self, tenant: str, namespace: str, digest: str) -> list[Arg]:
+        """Return what `publish.lua` is told first, but for the epoch to begin."""
+        return [
+            self.channel(tenant, namespace),
+            self._clock_ms(),
+            round(self._caps.window_seconds * 1000),
+            self._caps.events,
+            self._caps.total_bytes,
+            HEAD_LIFE_MS,
+            digest,
+            IDEMPOTENCY_LIFE_MS,
+        ]
 
     def _log_key(self, tenant: str, namespace: str) -> str:
         return self._keys.of(tenant, "log", namespace)
@@ -182,13 +188,36 @@ def _check_sizes(events: Sequence[Event]) -> None:
         raise TooLarge(f"A batch is at most {MAX_BATCH_BYTES} bytes of JSON")
 
 
+def _size(own: Sequence[Arg]) -> int:
+    return sum(len(arg) for arg in own if isinstance(arg, (str, bytes)))
+
+
+def _arguments(events: Sequence[Event], own: Sequence[Sequence[Arg]], closing: Sequence[Arg]) -> Iterator[Arg]:
+    """Yield what `publish.lua` is told of events: their number, then each, and of the last what closes a script."""
+    yield len(events)
+    for number, (event, args) in enumerate(zip(events, own, strict=True), 1):
+        if number == len(events):
+            args = (*args, *closing)
+        yield dumps(event.header)
+        yield int(event.volatile) + int(event.stands_in)
+        yield len(event.pieces)
+        yield from event.pieces
+        yield len(args)
+        yield from args
+
+
 def _published(reply: list[Any], events: Sequence[Event]) -> Published:
     status = reply[0].decode()
     if status == "refused":
         refusal = _refusals[reply[1].decode()](reply[2].decode())
         refusal.texts = tuple(reply[3])
         raise refusal
-    offsets = tuple(offset.decode() for offset in reply[1])
-    inserts = tuple(tuple(text.decode() for text in texts) for texts in reply[2])
+    offsets = [offset.decode() for offset in reply[1]]
+    return _told(offsets, [[text.decode() for text in texts] for texts in reply[2]], events, status == "repeated")
+
+
+def _told(
+    offsets: Sequence[str], inserts: Sequence[Sequence[str]], events: Sequence[Event], repeated: bool
+) -> Published:
     texts = tuple(event.filled(own) for event, own in zip(events, inserts, strict=True))
-    return Published(offsets, inserts, texts, status == "repeated")
+    return Published(tuple(offsets), tuple(map(tuple, inserts)), texts, repeated)

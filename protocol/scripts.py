@@ -36,12 +36,14 @@ class Change:
     `lua` defines `local function change(keys, args)`. It is called once for each event, before that event is
     numbered, with `args[i]` of the event and the same `keys` each time. It returns a list of texts, one for each
     gap between the pieces of the event's payload; or `nil, code, text, {more…}` to refuse. Only the change of a single
-    event may refuse, and only before its first write, since a script does not roll back.
+    event may refuse, and only before its first write, since a script does not roll back. Many events are published by
+    several scripts: `closing` is what the last event of each has behind its own arguments.
     """
 
     lua: str
     keys: Sequence[str]
     args: Sequence[Sequence[Arg]]
+    closing: Sequence[Arg] = ()
 
 
 class Runner(Protocol):

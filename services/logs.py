@@ -29,7 +29,7 @@ from protocol.wire_json import dumps
 from services.batch import of_batch
 from services.feeds import Feeds
 from stores.log_query import LogQuery
-from stores.logs import PURGE_SLICE, LogStore
+from stores.logs import LogStore
 
 NAMESPACE = "/logs"
 # What a slow client is told that has missed some.
@@ -88,7 +88,7 @@ class Logs:
         for number, record in enumerate(records):
             with of_batch(number, len(records)):
                 drafts.append(LogDraft.of(tenant, record))
-        published = self._publisher.publish(
+        return self._publisher.publish(
             tenant,
             NAMESPACE,
             [
@@ -105,11 +105,6 @@ class Logs:
             self._store.append_change(tenant, drafts),
             Repeat.of(idempotency_key, NAMESPACE, records),
         )
-        if len(records) > PURGE_SLICE:
-            # One append of a full log removes so many; the rest is hidden until this, or until later appends.
-            with suppress(Unavailable):
-                self._store.purge(tenant)
-        return published
 
     def read(self, principal: Principal, command: LogHistory | FilterLogs) -> LogsPage:
         """Return a page, newest last. Raises Forbidden without `logs:read`, InvalidPayload, Unavailable."""

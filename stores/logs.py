@@ -77,14 +77,13 @@ class LogStore:
     def append_change(self, tenant: str, drafts: Sequence[LogDraft]) -> Change:
         """Return the change that stores `drafts`, one a call; each answers the texts of its id and time.
 
-        All calls belong into one script, in order: the last of them writes. A record's time is this node's, but
-        never before the last record's nor after Redis's own clock.
+        The last call of a script writes what all of it have brought. A record's time is this node's, but never before
+        the last record's nor after Redis's own clock.
         """
         now = self._clock()
         args = [_append_args(draft, now) for draft in drafts]
-        if args:
-            args[-1] += [self._prefix(tenant), self._max_records, self._ttl_ms, self._max_bytes]
-        return Change(_APPEND, self._tenant_keys(tenant), args)
+        closing: list[Arg] = [self._prefix(tenant), self._max_records, self._ttl_ms, self._max_bytes]
+        return Change(_APPEND, self._tenant_keys(tenant), args, closing)
 
     def clear_change(
         self, tenant: str, *, flow_id: str | None = None, run_id: str | None = None, log_id: str | None = None
@@ -100,10 +99,7 @@ class LogStore:
         return Change(_CLEAR, self._tenant_keys(tenant), [[*given[0], self._prefix(tenant), self._ttl_ms]])
 
     def purge(self, tenant: str) -> None:
-        """Remove what clears and full batches have hidden, in slices, until nothing is left.
-
-        Due after a clear and after an append of more than a slice; later appends do the same, bit by bit.
-        """
+        """Remove what clears have hidden, in slices, until nothing is left. Appends do the same, bit by bit."""
         keys = self._tenant_keys(tenant)
         while self._runner.run(_PURGE, keys, [self._prefix(tenant), PURGE_SLICE]):
             pass

@@ -213,6 +213,14 @@ def test_an_unknown_publish_may_have_happened_for_all_or_for_nobody() -> None:
     assert wrong(publishes, history(FRESH, *all_but(), event(5, at=11.0))) == [(TWICE, "c", "a5")]
 
 
+def test_of_a_batch_in_doubt_all_happened_or_nothing() -> None:
+    doubt = {"outcome": UNKNOWN, "offset": None, "ended": 9.0, "batch": "b"}
+    publishes = [replace(p, **doubt) if p.sequence in (4, 5) else p for p in TEN]
+    assert wrong(publishes, history(FRESH, *all_but())) == []
+    assert wrong(publishes, history(FRESH, *all_but(4, 5))) == []
+    assert wrong(publishes, history(FRESH, *all_but(5))) == [(LOST, "c", "a5")]
+
+
 def test_a_repeat_that_redis_forgot_may_come_twice_with_another_number() -> None:
     publishes = [*TEN[:9], replace(TEN[9], begun=9.5, ended=12.0, attempts=2, offset="f-1")]
     seen = [*all_but(10), event(10, at=10.0), Seen(11.5, "resync", "epoch"), event(10, at=11.9, offset="f-1")]

@@ -8,7 +8,7 @@ from tests.cluster.oracle.ledger import Draft, Ledger, read_histories, read_publ
 
 def written(directory: Path, *ends: str | None) -> Publish:
     """Write one publish with these ends of its attempts (None: the process died), and read it back."""
-    draft = Draft("p.1", "acme", "/logs", "", "p", 1)
+    draft = Draft("p.1", "acme", "/logs", "", "p", 1, "b")
     ledger = Ledger(directory, "p")
     for end in ends:
         ledger.trying(draft)
@@ -23,6 +23,7 @@ def written(directory: Path, *ends: str | None) -> Publish:
 def test_an_answered_publish_has_its_offset(tmp_path: Path) -> None:
     publish = written(tmp_path, OK)
     assert (publish.outcome, publish.offset, publish.tenant, publish.sequence) == (OK, "e-7", "acme", 1)
+    assert publish.batch == "b"
 
 
 def test_one_that_was_repeated_until_it_was_known_is_known(tmp_path: Path) -> None:

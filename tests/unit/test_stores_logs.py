@@ -66,7 +66,7 @@ class World:
 
     def run(self, change: Change) -> list[list[str]]:
         args: list[Arg] = [len(change.args)]
-        for event in change.args:
+        for event in [*change.args[:-1], [*change.args[-1], *change.closing]]:
             args += [len(event), *event]
         reply = self.client.run(Script(change.lua + DRIVER), change.keys, args)
         return [[text.decode() for text in texts] for texts in reply]

@@ -41,6 +41,8 @@ class Publish:
     ended: float
     offset: str | None = None
     attempts: int = 1
+    batch: str = ""
+    """What it was published together with, whole or not at all."""
 
 
 class Seen(NamedTuple):
@@ -174,6 +176,8 @@ def _number(book: Book, histories: Iterable[History]) -> list[Violation]:
                 book.happened.add(publish.id)
             if publish.offset is None and seen.offset is not None:
                 book.numbering[publish.tenant, publish.namespace].add(publish.id, seen.offset, seen.at)
+    seen_batches = {book.publishes[event].batch for event in book.happened} - {""}
+    book.happened |= {publish.id for publish in book.publishes.values() if publish.batch in seen_batches}
     for channel, published in book.by_channel.items():
         found += _misnumbered(book.numbering[channel], [p for p in published if p.outcome == OK])
     return found

@@ -23,6 +23,7 @@ class Draft(NamedTuple):
     room: str
     publisher: str
     sequence: int
+    batch: str = ""
 
     @property
     def payload(self) -> dict[str, object]:
@@ -78,7 +79,8 @@ def _publish(draft: Draft, attempts: list[tuple[float, str | None, float, str]])
         outcome, offset = OK, attempts[-1][3] or None
     else:
         outcome, offset = (FAILED if set(outcomes) == {FAILED} else UNKNOWN), None
-    return Publish(*draft, attempts[0][0], outcome, attempts[-1][2], offset, len(attempts))
+    begun, ended = attempts[0][0], attempts[-1][2]
+    return Publish(*draft[:-1], begun, outcome, ended, offset, len(attempts), draft.batch)
 
 
 def lines(path: Path) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,17 @@ CARELESS = 5
 # Nothing that the faults do lasts longer.
 PATIENCE = 60.0
 
+# Of a publisher that can: each so many-th time in /logs, so many records together, which is more than one script's.
+BATCH_EVERY, BATCH = 8, 60
+
 # Publishes a draft and returns its offset ("" where there are none). Raises Unavailable where the outcome is
 # unknown, ConnectionRefusedError where it certainly did not happen.
 Door = Callable[[Draft], str]
+# The same for several together.
+BatchDoor = Callable[[Sequence[Draft]], Sequence[str]]
 
 
-def drafts(publisher: str, tenants: Sequence[str], namespaces: Sequence[str]) -> Any:
+def drafts(publisher: str, tenants: Sequence[str], namespaces: Sequence[str]) -> Iterator[Draft]:
     """Yield what a publisher publishes, tenants and namespaces in turn; /flows mostly to those who follow a flow."""
     for sequence in itertools.count(1):
         tenant = tenants[sequence % len(tenants)]
@@ -48,7 +53,15 @@ def drafts(publisher: str, tenants: Sequence[str], namespaces: Sequence[str]) ->
         turn = nth // len(namespaces)
         if namespace == WORKSPACES or (namespace == "/flows" and turn % 3):
             room = ROOMS[turn % 2]
-        yield Draft(f"{publisher}.{sequence}", tenant, namespace, room, publisher, sequence)
+        yield Draft(f"{publisher}.{sequence}", tenant, namespace, room, publisher, sequence * BATCH)
+
+
+def batch_of(draft: Draft) -> list[Draft]:
+    """Return a batch in the place of one draft."""
+    return [
+        draft._replace(id=f"{draft.id}.{number}", sequence=draft.sequence + number, batch=draft.id)
+        for number in range(BATCH)
+    ]
 
 
 def publish_steadily(
@@ -60,6 +73,7 @@ def publish_steadily(
     rate: float,
     *,
     repeats: bool = True,
+    batch_door: BatchDoor | None = None,
 ) -> None:
     """Publish one after the other, at most `rate` a second, while DIRECTORY/go exists and DIRECTORY/stop doesn't."""
     publisher = f"{kind}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -67,29 +81,40 @@ def publish_steadily(
     while not (directory / "go").exists():
         time.sleep(0.1)
     due = time.monotonic()
-    for draft in drafts(publisher, tenants, namespaces):
+    logs = 0
+    for number, draft in enumerate(drafts(publisher, tenants, namespaces), 1):
         if (directory / "stop").exists():
             break
-        patience = PATIENCE if repeats and draft.sequence % CARELESS else 0.0
-        _publish(door, ledger, draft, patience)
+        patience = PATIENCE if repeats and number % CARELESS else 0.0
+        logs += draft.namespace == "/logs"
+        if batch_door and draft.namespace == "/logs" and logs % BATCH_EVERY == 0:
+            _publish(batch_door, ledger, batch_of(draft), patience)
+        else:
+            _publish(lambda one: [door(one[0])], ledger, [draft], patience)
         # Whoever was held up doesn't make up for it.
         due = max(due + 1 / rate, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
     ledger.close()
 
 
-def _publish(door: Door, ledger: Ledger, draft: Draft, patience: float) -> None:
+def _publish(door: BatchDoor, ledger: Ledger, together: Sequence[Draft], patience: float) -> None:
     end = time.monotonic() + patience
+
+    def ended(outcome: str, told: Sequence[str]) -> None:
+        for draft, text in zip(together, told, strict=True):
+            ledger.ended(draft, outcome, text)
+
     while True:
-        ledger.trying(draft)
+        for draft in together:
+            ledger.trying(draft)
         try:
-            offset = door(draft)
+            offsets = door(together)
         except ConnectionRefusedError as error:
-            ledger.ended(draft, FAILED, str(error))
+            ended(FAILED, [str(error)] * len(together))
         except Unavailable as error:
-            ledger.ended(draft, UNKNOWN, str(error))
+            ended(UNKNOWN, [str(error)] * len(together))
         else:
-            ledger.ended(draft, OK, offset)
+            ended(OK, offsets)
             return
         if time.monotonic() > end:
             return
@@ -126,12 +151,21 @@ class HttpDoor:
         self._tokens: dict[str, str] = {}
 
     def __call__(self, draft: Draft) -> str:
-        verb, path, body = _request(draft)
-        bearer = self._tokens.setdefault(draft.tenant, token("publisher", [draft.tenant]))
+        answer = self._ask(draft.tenant, draft.id, *_request(draft))
+        return str(answer.get("offsets", [""])[0])
+
+    def batch(self, together: Sequence[Draft]) -> Sequence[str]:
+        """Publish log records in one request."""
+        first = together[0]
+        answer = self._ask(first.tenant, first.batch, "POST", "/logs", [_record(draft) for draft in together])
+        return [str(offset) for offset in answer["offsets"]]
+
+    def _ask(self, tenant: str, key: str, verb: str, path: str, body: Any) -> dict[str, Any]:
+        bearer = self._tokens.setdefault(tenant, token("publisher", [tenant]))
         headers = {
             "Authorization": f"Bearer {bearer}",
             "Content-Type": "application/json",
-            "Idempotency-Key": draft.id,
+            "Idempotency-Key": key,
         }
         if self._connection is None:
             connection = http.client.HTTPConnection(next(self._hosts), timeout=5)
@@ -154,8 +188,9 @@ class HttpDoor:
             self._drop()
             raise Unavailable(f"{answer.status} {text.decode(errors='replace')[:200]}")
         if answer.status not in (200, 202):
-            raise RuntimeError(f"{draft} was answered {answer.status}: {text!r}")
-        return str(json.loads(text).get("offsets", [""])[0])
+            raise RuntimeError(f"{key} was answered {answer.status}: {text!r}")
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -165,7 +200,7 @@ class HttpDoor:
 
 def _request(draft: Draft) -> tuple[str, str, dict[str, Any]]:
     if draft.namespace == "/logs":
-        return "POST", "/logs", {"logLevel": "info", "message": "m", "metadata": draft.payload}
+        return "POST", "/logs", _record(draft)
     if draft.namespace == WORKSPACES:
         return "PATCH", f"/workspaces/{draft.room}", {"last": draft.payload}
     if draft.room:
@@ -175,15 +210,20 @@ def _request(draft: Draft) -> tuple[str, str, dict[str, Any]]:
     return "POST", path, {"type": "flow_started", "data": draft.payload}
 
 
+def _record(draft: Draft) -> dict[str, Any]:
+    return {"logLevel": "info", "message": "m", "metadata": draft.payload}
+
+
 def main(kind: str, directory: str, tenants: str, rate: str, *urls: str) -> None:
     emitters = [Emitter(urls[0])] if kind == "emitter" else []
     namespaces = ("/logs", "/flows", WORKSPACES, BOARD) if emitters else ("/logs", "/flows", WORKSPACES)
     failures: list[BaseException] = []
 
     def run(tenant: str) -> None:
-        door = python_door(emitters[0]) if emitters else HttpDoor(urls)
+        http = HttpDoor(urls)
+        door, batch_door = (python_door(emitters[0]), None) if emitters else (http, http.batch)
         try:
-            publish_steadily(door, Path(directory), kind, [tenant], namespaces, float(rate))
+            publish_steadily(door, Path(directory), kind, [tenant], namespaces, float(rate), batch_door=batch_door)
         except BaseException as error:
             failures.append(error)
             raise
