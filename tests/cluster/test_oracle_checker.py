@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.oracle.checker import (
+from tests.cluster.oracle.checker import check
+from tests.cluster.oracle.missing import GRACE
+from tests.cluster.oracle.records import (
     ANEW,
     DISORDERED,
     EARLY,
     FAILED,
-    GRACE,
     LEAKED,
     LOST,
     MISNUMBERED,
@@ -21,7 +22,6 @@ from tests.cluster.oracle.checker import (
     History,
     Publish,
     Seen,
-    check,
 )
 
 FRESH, RECOVERED = Seen(0.0, "connect", "fresh"), Seen(50.0, "connect", "recovered")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.cluster.oracle.checker import FAILED, OK, UNKNOWN, Publish, Seen
 from tests.cluster.oracle.ledger import Draft, Ledger, read_histories, read_publishes
+from tests.cluster.oracle.records import FAILED, OK, UNKNOWN, Publish, Seen
 
 
 def written(directory: Path, *ends: str | None) -> Publish:

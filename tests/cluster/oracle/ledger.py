@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tests.cluster.oracle.checker import FAILED, OK, UNKNOWN, History, Publish, Seen
+from tests.cluster.oracle.records import FAILED, OK, UNKNOWN, History, Publish, Seen
 
 _decode = msgspec.json.Decoder(list).decode
 

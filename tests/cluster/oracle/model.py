@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from emitter import Emitter
-from tests.cluster.oracle.checker import OK, History, Publish, Violation, check
+from tests.cluster.oracle.checker import check
 from tests.cluster.oracle.clients import Clients
 from tests.cluster.oracle.faults import Fault, Faults, Kind, plan
 from tests.cluster.oracle.host import Host, levels
 from tests.cluster.oracle.ledger import Draft, Ledger, read_histories, read_misanswered, read_publishes
 from tests.cluster.oracle.publishers import BOARD, PATIENCE, ROOMS, WORKSPACES, python_door
+from tests.cluster.oracle.records import OK, History, Publish, Violation
 from tests.servers import ROOT, RedisServer, stopping, until
 
 TENANTS = ("acme", "bolt", "coil")

@@ -20,8 +20,8 @@ from typing import Any
 
 from emitter import Emitter
 from protocol.errors import Unavailable
-from tests.cluster.oracle.checker import FAILED, OK, UNKNOWN
 from tests.cluster.oracle.ledger import Draft, Ledger
+from tests.cluster.oracle.records import FAILED, OK, UNKNOWN
 from tests.servers import token
 
 BOARD = "/board"

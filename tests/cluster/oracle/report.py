@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from collections import Counter, defaultdict
 
-from tests.cluster.oracle.checker import DISORDERED, LEAKED, LOST, OK, TWICE
 from tests.cluster.oracle.model import Outcome
+from tests.cluster.oracle.records import DISORDERED, LEAKED, LOST, OK, TWICE
 
 BEFORE = "(none yet)"
 COLUMNS = (
