@@ -20,26 +20,26 @@ from fanout.cluster_listener import ClusterListener
 from fanout.listener import Ear, Listener
 from fanout.manager import Manager
 from fanout.recovery import Recovery
-from fanout.sessions import Session, SessionStore
+from fanout.sessions import SessionStore
 from json_logs import log_as_json
 from namespaces.base import Namespace
 from namespaces.clients import Clients
 from namespaces.gate import Gate
-from namespaces.returns import Held, Returns
+from namespaces.returns import Returns
 from protocol import wire_json
 from protocol.ai import merged_packets
-from protocol.errors import RealtimeError, Unavailable
+from protocol.errors import Unavailable
 from protocol.scripts import Keys
 from services.access import Access
 from services.ai import Ai
 from services.events import BUILT_IN
+from socket_gate import SocketGate
 from stores import embedded
 from stores.access import AccessStore
 from stores.ai import AiStore
 from stores.client import connect
 from stores.cluster import ClusterClient
 from stores.redis_url import open_redis
-from transport.admission import NotNow, Passing, Refusal
 from transport.engine import make_node_tag
 from transport.sockets import SocketServer
 
@@ -187,8 +187,8 @@ class Node:
 
     def _ear(self) -> Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear]:
         if isinstance(self.redis, ClusterClient):
-            return partial(ClusterListener, self.redis)
-        return partial(Listener, connect(self._settings.redis_url))
+            return partial(ClusterListener, self.redis, together=self.sockets.eio.together)
+        return partial(Listener, connect(self._settings.redis_url), together=self.sockets.eio.together)
 
     def _socket_server(self) -> SocketServer:
         settings = self._settings
@@ -221,27 +221,6 @@ def _every(seconds: float, act: Callable[[], Any]) -> None:
             pass  # `/readyz` tells of it
         except Exception:
             _log.exception("a tick failed")
-
-
-class SocketGate:
-    """Says in the transport's words what the gate decides."""
-
-    def __init__(self, gate: Gate, passed_on: Callable[[Session], None]) -> None:
-        self._gate, self._passed_on = gate, passed_on
-        self.joined = gate.joined
-        self.left = gate.left
-        self.prepare = gate.prepare
-
-    def admit(self, eio_sid: str, sid: str, namespace: str, environ: dict[str, Any], auth: Any) -> str:
-        try:
-            return self._gate.admit(eio_sid, sid, namespace, environ, auth)
-        except Unavailable as error:
-            raise NotNow(error.message) from None
-        except RealtimeError as error:
-            raise Refusal(error.message, error.code) from None
-        except Held as held:
-            session = held.session
-            raise Passing({"sid": session.sid, "pid": session.pid}, partial(self._passed_on, session)) from None
 
 
 def _access(settings: Settings, store: AccessStore) -> Access:

@@ -6,12 +6,13 @@ silence. From the owner itself it is missed only with the connection, and then t
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import gevent
 import redis
 
-from fanout.listener import Listener
+from fanout.listener import NOT_TOGETHER, Listener
 
 Address = tuple[str, int]
 
@@ -49,8 +50,10 @@ class ClusterListener:
         shards: Shards,
         heard: Callable[[str, bytes], None],
         confirmed: Callable[[str], None],
+        together: AbstractContextManager[None] = NOT_TOGETHER,
     ) -> None:
         self._shards = shards
+        self._together = together
         self._heard, self._confirmed = heard, confirmed
         self._wanted: set[str] = set()
         self._owners: dict[str, Address] = {}
@@ -119,7 +122,7 @@ class ClusterListener:
             if self._owners.get(channel) == address:
                 self._confirmed(channel)
 
-        ear = Listener(self._shards.connect(address), heard, confirmed)
+        ear = Listener(self._shards.connect(address), heard, confirmed, self._together)
         ear.start()
         return ear
 

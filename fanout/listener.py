@@ -9,6 +9,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import gevent
@@ -22,6 +23,9 @@ LONGEST_PAUSE = 1.0
 _CHUNK = 65536
 # Redis reads a command of this many channels in well under a millisecond.
 _AT_ONCE = 512
+# So many messages are sent to clients in one piece at most, if so many were read at once: the first waits for the last.
+_TOGETHER = 64
+NOT_TOGETHER = nullcontext()
 
 _log = logging.getLogger("mintflow.listener")
 
@@ -54,13 +58,16 @@ class Listener:
         client: "redis.Redis",
         heard: Callable[[str, bytes], None],
         confirmed: Callable[[str], None],
+        together: AbstractContextManager[None] = NOT_TOGETHER,
     ) -> None:
+        """Listen by `client`. What was read at once is handed on within `together`, a part at a time."""
         self._client = client
         # One for all reconnections: the pool counts what it makes and never forgets, so that after max_connections
         # tries, some minutes without Redis, it would make no more and the node stayed deaf.
         self._connection: Any = client.connection_pool.make_connection()
         self._heard = heard
         self._confirmed = confirmed
+        self._together = together
         self._wanted: set[str] = set()
         self._left: set[str] = set()
         self._asked: set[str] = set()
@@ -140,8 +147,7 @@ class Listener:
                 raise redis.ConnectionError("closed by Redis")
             last_heard = time.monotonic()
             reader.feed(chunk)
-            while (reply := reader.gets()) is not False:
-                self._take(reply)
+            self._take_all(reader)
             if len(chunk) > _CHUNK // 2 or isinstance(socket, ssl.SSLSocket):
                 # More may be waiting, also inside TLS, where no watcher would see it; but others get a turn.
                 gevent.sleep(0)
@@ -180,6 +186,23 @@ class Listener:
                 for packed in connection.pack_command(verb, *group):
                     socket.sendall(packed)
                 socket.settimeout(0)
+
+    def _take_all(self, reader: Any) -> None:
+        reply = reader.gets()
+        while reply is not False:
+            following = reader.gets()
+            if following is False:
+                self._take(reply)
+                return
+            with self._together:
+                self._take(reply)
+                self._take(following)
+                for _ in range(_TOGETHER - 2):
+                    reply = reader.gets()
+                    if reply is False:
+                        return
+                    self._take(reply)
+            reply = reader.gets()
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.HiredisError):

@@ -17,9 +17,8 @@ from fanout.rooms import of_tenant, tenant_room
 from fanout.sessions import Session
 from fanout.trail import LOOK_EVENTS, Trail, marked
 from protocol.envelope import Announcement
-from protocol.errors import Unavailable
 from protocol.scripts import Runner
-from protocol.wire_json import dumps, loads
+from protocol.wire_json import dumps
 
 # Events that a connect handler emits before the client is told that it is connected.
 MAX_EARLY = 100
@@ -27,7 +26,7 @@ MAX_EARLY = 100
 _log = logging.getLogger("mintflow.manager")
 
 
-class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
+class Manager(foreign.Foreign, Trail, socketio.RedisManager):  # type: ignore[misc]
     """Keeps the clients of this node and sends to them.
 
     `tenant_only` are the namespaces whose rooms are all a tenant's: there an emit needs a tenant's room or a sid.
@@ -98,15 +97,16 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
         number = announcement.after if offset is None else offset.number
         text = marked(announcement.arguments, announcement.mark or str(offset))
         message, now = self._message(namespace, text, header.policy, header.key), time.monotonic()
-        careful = self._holds or self._told or self._connecting
+        if self._holds or self._told or self._connecting:
+            back = {
+                sid
+                for sid in back
+                if not self.is_held(sid, namespace, announcement, message) and (namespace, sid) not in self._connecting
+            }
         for sid in back:
-            if careful and (
-                self.is_held(sid, namespace, announcement, message) or (namespace, sid) in self._connecting
-            ):
-                continue
             session = recovering[sid]
             session.sent, session.sent_at = number, now
-            self.server.post(clients[sid], message)
+        self.server.post_to_all([clients[sid] for sid in back], message)
 
     def enter(self, sid: str, namespace: str, room: str) -> None:
         """Put a client of this node into a room. Raises ValueError where it is gone."""
@@ -209,32 +209,6 @@ class Manager(Trail, socketio.RedisManager):  # type: ignore[misc]
 
     def _publish(self, message: dict[str, Any]) -> None:
         self._runner.command("PUBLISH", self.channel, dumps(message))
-
-    def heard_outside(self, text: bytes) -> None:
-        """Take a message of the library's own channel, from another node or a write-only manager elsewhere."""
-        try:
-            message = loads(text)
-            method, own = message["method"], message.get("host_id") == self.host_id
-            if method == "emit":
-                if not isinstance(message["event"], str) or not self._addressed(message["namespace"], message["room"]):
-                    self.dropped["unaddressed"] += 1
-                    return
-                self._handle_emit(message, heard=True)
-            elif method == "callback":
-                self._handle_callback(message)
-            elif not own and method in foreign.FIELDS:
-                foreign.check(message)
-                if method != "disconnect" and message["namespace"] in self._tenant_only:
-                    self.dropped["unaddressed"] += 1
-                    return
-                # A disconnect handler may take its time; the node's ear may not.
-                self.server.start_background_task(getattr(self, f"_handle_{method}"), message)
-        except Unavailable:
-            self.dropped["unanswered"] += 1
-        except Exception as error:
-            # Anyone with the Redis password can publish here. It is ignored and counted; the rest goes on.
-            self.dropped["malformed"] += 1
-            _log.debug("ignored a message of the library's channel: %s", error)
 
     def _addressed(self, namespace: str, room: Any) -> bool:
         if namespace not in self._tenant_only:

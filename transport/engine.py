@@ -6,7 +6,7 @@ Overrides private methods of python-engineio 4.15.1 (`docs/contracts.md`).
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import engineio
@@ -14,6 +14,7 @@ import engineio
 from transport import answers, frames
 from transport.affinity import SID_PATTERN as SID_PATTERN
 from transport.answers import Answer
+from transport.broadcasting import Broadcasting
 from transport.crew import Crew
 from transport.environ import ReducedEnviron
 from transport.opening import switching
@@ -37,7 +38,7 @@ def make_node_tag(host: int | None = None) -> str:
     return secrets.token_hex(4) if host is None else f"{host:02x}{secrets.token_hex(3)}"
 
 
-class EngineServer(Responding, engineio.Server):  # type: ignore[misc]
+class EngineServer(Broadcasting, Responding, engineio.Server):  # type: ignore[misc]
     """engineio.Server with the faults of its connection handling mended; the message callback sees text as text."""
 
     sockets: dict[str, Session]
@@ -66,9 +67,6 @@ class EngineServer(Responding, engineio.Server):  # type: ignore[misc]
         options.setdefault("async_mode", "gevent")
         super().__init__(**options, monitor_clients=False)
         self.poller, self.wheel, self.crew = Poller(), Wheel(), Crew()
-        # The kernel's `send` of each session that may be sent to right away: a WebSocket for which nothing waits.
-        # A broadcast looks here, and touches nothing else of a connection.
-        self.direct: dict[str, Callable[[bytes], int]] = {}
         self.outbox_bytes = outbox_bytes
         self.draining = False
         self.node_tag = make_node_tag() if node_tag is None else node_tag
@@ -103,33 +101,6 @@ class EngineServer(Responding, engineio.Server):  # type: ignore[misc]
         """End one session, or all."""
         for eio_sid in [sid] if sid is not None else list(self.sockets):
             self.close_transport(eio_sid)
-
-    def broadcast(self, sids: Iterable[str], message: Outgoing) -> None:
-        """Send a message to many sessions; those that are gone get nothing. Never blocks, never runs a handler."""
-        sockets, direct = self.sockets, self.direct
-        frame = message.frame
-        size = len(frame)
-        for sid in sids:
-            send = direct.get(sid)
-            if send is None:
-                session = sockets.get(sid)
-                if session is not None:
-                    session.post(message)
-                continue
-            try:
-                sent = send(frame)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                continue  # the poller tells of it
-            if sent != size:
-                sockets[sid].cut(message, sent)
-
-    def send(self, sid: str, data: Any) -> None:
-        """Send a message, a text or bytes, to one session; one that is gone gets nothing."""
-        session = self.sockets.get(sid)
-        if session is not None:
-            session.post(Outgoing("4" + data) if isinstance(data, str) else Outgoing("", (bytes(data),)))
 
     def transport(self, sid: str) -> str:
         """Return which transport a session is on, `polling` or `websocket`. Raises KeyError where there is none."""

@@ -1,5 +1,6 @@
 """The sending half of a session: straight to the kernel while it takes everything, else through a bounded outbox."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from transport import frames
@@ -61,6 +62,17 @@ class Sender:
             self.outbox.put(message)
         if self.link is not None:
             self.link.watch_writing(True)
+
+    def cut_within(self, messages: Sequence[Outgoing], sent: int) -> None:
+        """The same for messages that were sent together."""
+        for number, message in enumerate(messages):
+            size = len(message.frame)
+            if sent < size:
+                self.cut(message, sent)
+                for later in messages[number + 1 :]:
+                    self.post(later)
+                return
+            sent -= size
 
     def flows(self) -> None:
         """Let messages go straight to the kernel, now that nothing waits."""

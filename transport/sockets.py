@@ -69,9 +69,7 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
 
     def post(self, eio_sid: str, message: Outgoing) -> None:
         """Send a message to one connection; one that is gone gets nothing."""
-        session = self.eio.sockets.get(eio_sid)
-        if session is not None:
-            session.post(message)
+        self.eio.post(eio_sid, message)
 
     def post_to_all(self, eio_sids: Iterable[str], message: Outgoing) -> None:
         """Send a message to many connections."""

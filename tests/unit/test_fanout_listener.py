@@ -250,3 +250,37 @@ def test_starting_twice_is_one_connection_and_stopping_leaves_none(
     ear.listener.stop()
     until(lambda: admin.client_list(_type="pubsub") == [])
     ear.client.close()
+
+
+class Bracket:
+    """Notes what was heard within it."""
+
+    def __init__(self, ear: Ear) -> None:
+        self.ear, self.groups = ear, [[]]  # type: ignore[var-annotated]
+
+    def __enter__(self) -> None:
+        self.began = len(self.ear.heard)
+
+    def __exit__(self, *_: object) -> None:
+        self.groups.append([int(message) for _, message in self.ear.heard[self.began :]])
+
+
+def test_what_was_read_at_once_is_handed_on_together(private_redis: PrivateRedis, admin: "redis.Redis") -> None:
+    ear = Ear(private_redis)
+    together = Bracket(ear)
+    ear.listener = Listener(ear.client, ear._hear, ear.confirmed.append, together)
+    ear.listener.start()
+    try:
+        ear.want("a")
+        admin.publish("a", 0)
+        until(lambda: len(ear.heard) == 1)
+        assert together.groups == [[]], "one alone waits for nobody"
+        publish_all = "for i = 1, 1000 do redis.call('PUBLISH', 'a', i) end"
+        admin.eval(publish_all, 0)
+        until(lambda: len(ear.heard) == 1001)
+        assert [int(message) for _, message in ear.heard] == list(range(1001))
+        sizes = [len(group) for group in together.groups]
+        assert max(sizes) == 64 and 1000 - sum(sizes) < len(sizes) and len(sizes) < 100
+    finally:
+        ear.listener.stop()
+        ear.client.close()
