@@ -187,8 +187,8 @@ class Node:
 
     def _ear(self) -> Callable[[Callable[[str, bytes], None], Callable[[str], None]], Ear]:
         if isinstance(self.redis, ClusterClient):
-            return partial(ClusterListener, self.redis, together=self.sockets.eio.together)
-        return partial(Listener, connect(self._settings.redis_url), together=self.sockets.eio.together)
+            return partial(ClusterListener, self.redis, together=self.sockets.together)
+        return partial(Listener, connect(self._settings.redis_url), together=self.sockets.together)
 
     def _socket_server(self) -> SocketServer:
         settings = self._settings

@@ -110,18 +110,20 @@ class Recovery:
     def _send(
         self, session: Session, page: Page, at: Offset, states: dict[str, str], up_to: float = float("inf")
     ) -> Offset:
-        for event in page.events:
-            offset = event.offset
-            if offset is None or offset.number > up_to:
-                break
-            at = offset
-            header = event.header
-            if any(_concerns(session.rooms.get(room), offset, page.head) for room in header.rooms):
-                if header.except_sid != session.sid:
-                    self._post(session, marked(event.arguments, event.mark), header.policy, header.key)
-            for room in filter(None, map(states_room_of, header.rooms)):
-                if len(header.rooms) == 1 and _concerns(session.rooms.get(room), offset, page.head):
-                    states[room] = event.arguments
+        # A page is one piece for the connection.
+        with self._clients.server.together:
+            for event in page.events:
+                offset = event.offset
+                if offset is None or offset.number > up_to:
+                    break
+                at = offset
+                header = event.header
+                if any(_concerns(session.rooms.get(room), offset, page.head) for room in header.rooms):
+                    if header.except_sid != session.sid:
+                        self._post(session, marked(event.arguments, event.mark), header.policy, header.key)
+                for room in filter(None, map(states_room_of, header.rooms)):
+                    if len(header.rooms) == 1 and _concerns(session.rooms.get(room), offset, page.head):
+                        states[room] = event.arguments
         return at
 
     def _post(self, session: Session, arguments: str, policy: str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,14 @@ class SocketServer(Events, socketio.Server):  # type: ignore[misc]
     def post_to_all(self, eio_sids: Iterable[str], message: Outgoing) -> None:
         """Send a message to many connections."""
         self.eio.broadcast(eio_sids, message)
+
+    @property
+    def together(self) -> AbstractContextManager[None]:
+        """What lets messages wait for each other: each connection is then sent all of its own in one piece.
+
+        Nobody may switch to another greenlet meanwhile.
+        """
+        return self.eio.together
 
     def backlog(self, eio_sid: str) -> float:
         """Return the share of a connection's outbox that is in use, from 0; 0 for a connection that is gone."""

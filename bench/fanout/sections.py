@@ -63,6 +63,16 @@ def cpu(pair: Pair) -> None:
     pair.figures["Redis, µs per publish"] = redis / publishes * 1e6
 
 
+def burst(pair: Pair) -> None:
+    """CPU of the receiving node per delivery, in µs, of 500 events to 500 clients, published as fast as can be."""
+    pair.loader.open(pair.second.port, 500, namespace="/feed")
+    pair.publish(10, 100)
+    seen, spent = pair.publish(500, 1e6)
+    pair.loader.do("close")
+    pair.figures["burst to 500 clients, µs per delivery"] = spent["second"] / seen["deliveries"] * 1e6
+    pair.figures["burst of 500 events to 500 clients, s"] = seen["seconds"]
+
+
 def latency(pair: Pair) -> None:
     """From a publish to its deliveries on the other node at 1,000 events a second, in ms."""
     pair.loader.open(pair.second.port, LATENCY_CLIENTS, namespace="/feed")
@@ -93,4 +103,4 @@ def recovery(pair: Pair) -> None:
     pair.figures["recovery, events lost or repeated"] = seen["lost"] + seen["repeated"]
 
 
-SECTIONS: dict[str, Callable[[Pair], None]] = {"cpu": cpu, "latency": latency, "recovery": recovery}
+SECTIONS: dict[str, Callable[[Pair], None]] = {"cpu": cpu, "burst": burst, "latency": latency, "recovery": recovery}
