@@ -1,14 +1,23 @@
 """The connection to Redis: URL forms, one second of patience, no retries, and a breaker."""
 
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    MaxConnectionsError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.sentinel import Sentinel
 
 from protocol.errors import Unavailable
@@ -25,6 +34,8 @@ BREAKER_SECONDS = 0.5
 CONFIRM_SECONDS = 1.1
 WAIT_SLACK = 0.1
 MAX_CONNECTIONS = 256
+# Who finds all of them in use waits so long for one: a connection, a command and this together take 2 s at most.
+TURN_SECONDS = 0.3
 # What Redis answers while it can't serve; nothing was written then, since a script is refused before it begins.
 _REFUSES = re.compile(r"\b(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|NOAUTH|WRONGPASS)\b")
 
@@ -93,6 +104,8 @@ class RedisClient:
         self._wait_replicas = wait_replicas
         self._clock = clock
         self._closed_until = 0.0
+        # Who waits for a connection, in order; a lock each, let go when it is that one's turn.
+        self._waiting: deque[threading.Lock] = deque()
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, asking: bool = False) -> Any:
         """Run `script` by its SHA1, sending the text once where the server doesn't know it.
@@ -132,8 +145,7 @@ class RedisClient:
 
         redis-py's own way would, by Sentinel, put a connection back whose caller was killed before the answer came.
         """
-        pool = self._redis.connection_pool
-        connection: Any = pool.get_connection()
+        connection = self._take()
 
         def execute(*args: Arg, **reading: float) -> Any:
             if asking:
@@ -153,7 +165,33 @@ class RedisClient:
                 connection.disconnect()
             raise
         finally:
-            pool.release(connection)
+            self._redis.connection_pool.release(connection)
+            if self._waiting:
+                self._next()
+
+    def _take(self) -> Any:
+        """Return a connection; wait for one where all are in use. Raises Unavailable after 0.3 s."""
+        pool, deadline = self._redis.connection_pool, self._clock() + TURN_SECONDS
+        first = not self._waiting
+        while True:
+            if first:
+                with suppress(MaxConnectionsError):
+                    return pool.get_connection()
+            first = True
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+            if turn.acquire(timeout=max(0.0, deadline - self._clock())):
+                continue
+            try:
+                self._waiting.remove(turn)
+            except ValueError:
+                self._next()  # its turn had come in this moment
+            raise Unavailable("Too much is asked of Redis at once; nothing of this happened")
+
+    def _next(self) -> None:
+        with suppress(IndexError):
+            self._waiting.popleft().release()
 
     @contextmanager
     def _answered(self) -> Iterator[None]:

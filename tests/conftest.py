@@ -9,14 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
 import redis
 from gevent import socket as gevent_socket
+from gevent.thread import LockType
 from greenlet import getcurrent, greenlet
 
+import stores.client
 from protocol.scripts import Keys
 from stores.client import RedisClient, connect
 from tests.redis_fixture import PrivateRedis
@@ -76,8 +79,9 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture
 def cooperative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let redis-py wait in gevent's event loop, as it does in a monkey-patched process."""
+    """Let redis-py, and who waits for its turn, wait in gevent's event loop, as in a monkey-patched process."""
     monkeypatch.setattr(redis.connection, "socket", gevent_socket)
+    monkeypatch.setattr(stores.client, "threading", SimpleNamespace(Lock=LockType))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from protocol.errors import Unavailable
 from protocol.scripts import Keys, Script
 from stores.client import BREAKER_SECONDS, RedisClient, connect
 from tests.redis_fixture import PrivateRedis
+from tests.transport_client import until
 
 COUNT = Script("return redis.call('INCR', KEYS[1])")
 # Runs the first time for longer than anybody waits for the answer, on Redis's own clock.
@@ -217,7 +218,40 @@ def test_closing_leaves_no_connection(private_redis: PrivateRedis, no_leaks: Non
     client.close()
 
 
-def test_more_calls_at_once_than_connections_are_unavailable(
+def test_more_calls_at_once_than_connections_wait_for_their_turn(
+    private_redis: PrivateRedis, cooperative: None, monkeypatch: pytest.MonkeyPatch, keys: Keys
+) -> None:
+    """redis-py's pool refuses them: of 500 publishes at once, 244."""
+    monkeypatch.setattr(stores.client, "MAX_CONNECTIONS", 4)
+    client = RedisClient(connect(private_redis.url))
+    key = keys.shared("n")
+    calls = [gevent.spawn(client.run, COUNT, [key], []) for _ in range(500)]
+    gevent.joinall(calls, timeout=10, raise_error=True)
+    assert sorted(call.value for call in calls) == list(range(1, 501))
+    assert not client._waiting and client.command("CLIENT", "LIST").count(b"id=") <= 4
+    client.close()
+
+
+def test_whoever_waits_goes_before_whoever_comes_later(
+    private_redis: PrivateRedis, cooperative: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores.client, "MAX_CONNECTIONS", 1)
+    client = RedisClient(connect(private_redis.url))
+    order: list[int] = []
+
+    def call(number: int) -> None:
+        client.command("PING")
+        order.append(number)
+        if number < 5:
+            gevent.spawn(call, number + 100)
+
+    gevent.joinall([gevent.spawn(call, number) for number in range(10)], raise_error=True)
+    until(lambda: len(order) == 15)
+    assert order == [*range(10), *range(100, 105)]
+    client.close()
+
+
+def test_more_calls_at_once_than_connections_are_unavailable_in_time(
     private_redis: PrivateRedis, cooperative: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores.client, "MAX_CONNECTIONS", 4)
