@@ -34,8 +34,8 @@ BREAKER_SECONDS = 0.5
 CONFIRM_SECONDS = 1.1
 WAIT_SLACK = 0.1
 MAX_CONNECTIONS = 256
-# Who finds all of them in use waits so long for one: a connection, a command and this together take 2 s at most.
-TURN_SECONDS = 0.3
+# Who finds all of them in use waits so long for one. It is connected, so that only the answer's second follows.
+TURN_SECONDS = 0.9
 # What Redis answers while it can't serve; nothing was written then, since a script is refused before it begins.
 _REFUSES = re.compile(r"\b(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|NOAUTH|WRONGPASS)\b")
 
@@ -170,7 +170,7 @@ class RedisClient:
                 self._next()
 
     def _take(self) -> Any:
-        """Return a connection; wait for one where all are in use. Raises Unavailable after 0.3 s."""
+        """Return a connection; wait for one where all are in use. Raises Unavailable after 0.9 s."""
         pool, deadline = self._redis.connection_pool, self._clock() + TURN_SECONDS
         first = not self._waiting
         while True:
@@ -182,6 +182,7 @@ class RedisClient:
             turn.acquire()
             self._waiting.append(turn)
             if turn.acquire(timeout=max(0.0, deadline - self._clock())):
+                self._check_breaker()
                 continue
             try:
                 self._waiting.remove(turn)
@@ -195,8 +196,7 @@ class RedisClient:
 
     @contextmanager
     def _answered(self) -> Iterator[None]:
-        if self._clock() < self._closed_until:
-            raise Unavailable("Redis did not answer a moment ago; try again shortly")
+        self._check_breaker()
         try:
             yield
         except ResponseError as error:
@@ -207,3 +207,7 @@ class RedisClient:
             if isinstance(error, redis.TimeoutError):
                 self._closed_until = self._clock() + BREAKER_SECONDS
             raise Unavailable("Redis did not answer; whether it happened is unknown") from error
+
+    def _check_breaker(self) -> None:
+        if self._clock() < self._closed_until:
+            raise Unavailable("Redis did not answer a moment ago; try again shortly")

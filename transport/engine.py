@@ -29,6 +29,9 @@ from transport.upgrade import Upgrade
 from transport.websocket import WebSocket
 from transport.wheel import Wheel
 
+MAX_DEPARTURES = 128
+"""How many disconnect handlers run at once."""
+
 
 def make_node_tag(host: int | None = None) -> str:
     """Return a new tag for this process: 8 lowercase hexadecimal digits. Call it after the fork.
@@ -67,6 +70,8 @@ class EngineServer(Broadcasting, Responding, engineio.Server):  # type: ignore[m
         options.setdefault("async_mode", "gevent")
         super().__init__(**options, monitor_clients=False)
         self.poller, self.wheel, self.crew = Poller(), Wheel(), Crew()
+        # What ends sessions. All may end in one moment, and what each then asks of others is no more urgent for that.
+        self.departures = Crew(MAX_DEPARTURES)
         self.outbox_bytes = outbox_bytes
         self.draining = False
         self.node_tag = make_node_tag() if node_tag is None else node_tag
@@ -111,6 +116,7 @@ class EngineServer(Broadcasting, Responding, engineio.Server):  # type: ignore[m
         self.wheel.close()
         self.poller.close()
         self.crew.close()
+        self.departures.close()
 
     def refusal(self, environ: Environ) -> Answer | None:
         """Return the answer to a request that can't be served as it stands; before any 101, and without reading."""

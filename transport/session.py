@@ -209,7 +209,7 @@ class Session(Sender):
             self.polling.end()
         if self.upgrading is not None:
             self.upgrading.abort()
-        self.server.crew.run(partial(self._depart, reason or self.server.reason.SERVER_DISCONNECT))
+        self.server.departures.run(partial(self._depart, reason or self.server.reason.SERVER_DISCONNECT))
 
     def discard(self) -> None:
         """End a session that was refused before the client knew it: no disconnect event."""

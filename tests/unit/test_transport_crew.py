@@ -129,3 +129,29 @@ def test_closing_ends_the_idle_at_once_and_the_others_with_their_work() -> None:
     go.set()
     until(lambda: done)
     assert crew._idle == [] and len(crew) == 0
+
+
+@pytest.mark.parametrize("from_the_hub", [True, False])
+def test_a_bounded_crew_lets_the_rest_wait_in_order(no_leaks: None, from_the_hub: bool) -> None:
+    crew = Crew(most=4)
+    began: list[int] = []
+    go = Event()
+
+    def work(number: int) -> None:
+        began.append(number)
+        go.wait()
+        if number % 5 == 0:
+            raise LookupError("one that fails holds up no other")
+
+    def put() -> None:
+        for number in range(50):
+            crew.run(lambda number=number: work(number))
+
+    in_the_hub(put) if from_the_hub else put()
+    until(lambda: len(crew) == 50)
+    gevent.sleep(0)
+    assert began == [0, 1, 2, 3]
+    go.set()
+    until(lambda: len(crew) == 0)
+    assert began == list(range(50)) and len(crew._idle) == 4
+    crew.close()

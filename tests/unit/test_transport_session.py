@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
+import transport.engine
 from protocol.ai import merged_packets
 from tests.transport_client import PATH, POLLING, WEBSOCKET, Node, WebSocket, handshake, serving, until
 from transport.outgoing import CLOSE, DROP_OLDEST, LATEST_ONLY, MERGE, Outgoing, Slow
@@ -55,7 +56,7 @@ def stuffed(session: Session, size: int = 50_000) -> int:
 
 def nothing_left(node: Node) -> None:
     until(lambda: not node.engine.sockets and not node.engine.poller)
-    assert node.engine.direct == {} and len(node.engine.crew) == 0
+    assert node.engine.direct == {} and len(node.engine.crew) == len(node.engine.departures) == 0
     assert all(not place for place in node.engine.wheel._steps.values())
 
 
@@ -531,3 +532,25 @@ def test_a_probe_is_pinged_like_any_websocket() -> None:
         with WebSocket(node.port, f"{PATH}{WEBSOCKET}&sid={sid}") as ws:
             ws.write("x", opcode=9)
             assert ws.read() == (10, "x")
+
+
+def test_all_may_end_at_once_and_so_many_handlers_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A greenlet each for 20,000 would be 320 MB, and what each asks of Redis would come too late."""
+    monkeypatch.setattr(transport.engine, "MAX_DEPARTURES", 8)
+    running, most, left = [0], [0], []
+
+    def disconnected(sid: str, reason: str) -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        gevent.sleep(0.005)
+        running[0] -= 1
+        left.append(sid)
+
+    with serving() as node:
+        node.engine.on("disconnect", disconnected)
+        clients = [Peer(node) for _ in range(50)]
+        for client in clients:
+            client.close()
+        until(lambda: len(left) == 50)
+        assert most == [8] and set(left) == {client.sid for client in clients}
+        nothing_left(node)
