@@ -12,6 +12,7 @@ import socketio
 from werkzeug.test import Client as WsgiClient
 
 from tests.servers import Node, RedisServer, run_js, stopping, token, until
+from tests.tls import TlsServer
 from tests.watcher import Watcher
 
 BOARD = "tests.integration.apps.board:application"
@@ -429,3 +430,22 @@ def test_a_connect_handler_of_two_arguments_works_for_clients_without_a_payload(
     watcher = Watcher(node.url, "/legacy")
     with stopping(watcher):
         assert watcher.wait("welcome") == ["legacy"]
+
+
+def test_a_view_that_asks_another_service_by_https_waits_alone(node: Node) -> None:
+    """Had ssl's classes been imported before gevent replaced them, this would end in a RecursionError."""
+    server = TlsServer()
+    with stopping(server):
+        answers: list[str] = []
+        params = {"url": server.url, "ca": str(server.ca)}
+        asking = threading.Thread(
+            target=lambda: answers.append(requests.get(node.url + "/fetch", params=params, timeout=20).text)
+        )
+        asking.start()
+        assert server.asked.wait(10)
+        assert requests.get(node.url + "/healthz", timeout=5).status_code == 200, "the loop is free meanwhile"
+        assert answers == []
+        server.go.set()
+        asking.join(10)
+        assert answers == ["said in private"]
+    assert "MonkeyPatchWarning" not in node.text()

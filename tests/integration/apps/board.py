@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import msgspec
+import requests
 import socketio
 from flask import Flask, jsonify, request
 from socketio.exceptions import ConnectionRefusedError as Refused
@@ -35,6 +36,12 @@ def divided(_: Exception) -> tuple[str, int]:
 @app.get("/divide")
 def divide() -> str:
     return str(1 // 0)
+
+
+@app.get("/fetch")
+def fetch() -> str:
+    """Ask another service by HTTPS, as views do."""
+    return requests.get(request.args["url"], verify=request.args["ca"], timeout=10).text
 
 
 realtime = SocketManager()
