@@ -11,7 +11,6 @@ if digest ~= '' then
   if earlier[1] then
     redis.call('DEL', batch)
     if earlier[1] ~= digest then return {'conflict'} end
-    redis.call('HSET', record, 'digest', digest)
     if earlier[2] then return {'repeated', earlier[2]} end
     return {'pending', earlier[3]}
   end

@@ -37,6 +37,10 @@ _stage = Script.beside(__file__, "batch_stage.lua")
 _noted = Script.beside(__file__, "batch_noted.lua")
 _due = Script.beside(__file__, "batch_due.lua")
 _drop = Script.beside(__file__, "batch_drop.lua")
+# A write that changes nothing, so that whoever waits for it to reach replicas waits for the first call's writes too.
+_again = Script(
+    "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'digest', ARGV[1]) end", durable=True
+)
 _slice = Path(__file__).with_name("publish_slice.lua").read_text()
 
 
@@ -94,6 +98,7 @@ class Batches:
             if status == b"conflict":
                 raise Conflict("This Idempotency-Key was used for another request")
             if status == b"repeated":
+                self._redis.run(_again, [keys[2]], [digest])
                 _, offsets, inserts = msgspec.msgpack.decode(more[0])
                 return Answer(offsets, inserts, True)
             if status == b"pending":
@@ -129,10 +134,12 @@ class Batches:
         script = Script(lua.decode())
         # Who waits until replicas have the last write, waits for all before it too.
         last = replace(script, durable=True)
-        while number < end:
+        confirmed = False
+        while not confirmed:
             if self._clock() > deadline:
                 raise Unavailable("Redis is slow at the moment; the whole batch will be published soon")
-            number = self._redis.run(last if number == end - 1 else script, names, [number, DONE_MS])
+            confirmed = number >= end - 1
+            number = self._redis.run(last if confirmed else script, names, [min(number, end - 1), DONE_MS])
             if number < 0:
                 raise Gone("Redis has lost this batch; whether some of it was published is unknown")
         offsets: list[str] = []

@@ -15,7 +15,7 @@ end
 local argv, change_keys = cmsgpack.unpack(held[3]), {}
 for i = 4, #KEYS - 1 do change_keys[i - 3] = KEYS[i] end
 local offsets, inserts, text = publish(argv, change_keys)
-if not offsets then return redis.error_reply('A change of several events must not refuse: ' .. text) end
+if not offsets then return redis.error_reply('A change that is sliced must not refuse: ' .. text) end
 redis.call('HSET', batch, 'next', index + 1, 'r' .. index, cmsgpack.pack({offsets, inserts}))
 redis.call('HDEL', batch, 's' .. index)
 if index + 1 == count then

@@ -134,14 +134,14 @@ class Publisher:
         what the change refuses, with the further texts that it gave in `texts`.
         """
         _check_sizes(events)
-        change = change or Change(_nothing, (), [()] * len(events))
+        change = change or Change(_nothing, (), [()] * len(events), sliced=True)
         digest = repeat.digest if repeat else ""
         record = self._keys.of(tenant, "idempotency", repeat.key if repeat else "-")
         keys = [self.head_key(tenant, namespace), self._log_key(tenant, namespace), record, *change.keys]
         common = self._common(tenant, namespace, digest)
         sizes = [event.size + _size(own) for event, own in zip(events, change.args, strict=True)]
         slices = []
-        for first, end in cut(sizes):
+        for first, end in cut(sizes) if change.sliced else [(0, len(events))]:
             own = _arguments(events[first:end], change.args[first:end], change.closing)
             # Each begins an epoch of its own, if it must.
             slices.append(Slice([common[0], secrets.token_hex(8), *common[1:], *own], sum(sizes[first:end])))

@@ -35,15 +35,18 @@ class Change:
 
     `lua` defines `local function change(keys, args)`. It is called once for each event, before that event is
     numbered, with `args[i]` of the event and the same `keys` each time. It returns a list of texts, one for each
-    gap between the pieces of the event's payload; or `nil, code, text, {more…}` to refuse. Only the change of a single
-    event may refuse, and only before its first write, since a script does not roll back. Many events are published by
-    several scripts: `closing` is what the last event of each has behind its own arguments.
+    gap between the pieces of the event's payload; or `nil, code, text, {more…}` to refuse. It refuses with the first
+    event only, and only before its first write, since a script does not roll back.
+
+    Where it never refuses and its events need not follow on each other, `sliced` lets many of them be published by
+    several scripts; `closing` is what the last event of each script has behind its own arguments.
     """
 
     lua: str
     keys: Sequence[str]
     args: Sequence[Sequence[Arg]]
     closing: Sequence[Arg] = ()
+    sliced: bool = False
 
 
 class Runner(Protocol):

@@ -83,7 +83,7 @@ class LogStore:
         now = self._clock()
         args = [_append_args(draft, now) for draft in drafts]
         closing: list[Arg] = [self._prefix(tenant), self._max_records, self._ttl_ms, self._max_bytes]
-        return Change(_APPEND, self._tenant_keys(tenant), args, closing)
+        return Change(_APPEND, self._tenant_keys(tenant), args, closing, sliced=True)
 
     def clear_change(
         self, tenant: str, *, flow_id: str | None = None, run_id: str | None = None, log_id: str | None = None

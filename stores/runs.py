@@ -69,7 +69,7 @@ class RunStore:
             for event, timestamp, payload, error in events
         ]
         run = self._run_key(tenant, flow_id, run_id)
-        return Change(_change, [run, run + ":events", self._pointer(tenant, run_id)], args)
+        return Change(_change, [run, run + ":events", self._pointer(tenant, run_id)], args, sliced=True)
 
     def flow_of(self, tenant: str, run_id: str) -> str | None:
         """Return the flow that last had an event of this run."""

@@ -9,7 +9,7 @@ import pytest
 
 from emitter import Emitter
 from fanout.publisher import Caps, Publisher, Repeat, plain_event
-from protocol.envelope import Offset, Published
+from protocol.envelope import Event, Offset, Published
 from protocol.errors import Unavailable
 from protocol.scripts import Keys
 from stores.redis_url import open_redis
@@ -121,6 +121,37 @@ def test_without_the_setting_a_replica_may_lack_events_and_the_epoch_says_so(
     assert first.endswith("-11") and first != lost[0]
     old_epoch = lost[0].rpartition("-")[0]
     assert theirs.publisher.head("acme", NS)[1] == Offset(old_epoch, 10)
+
+
+def test_a_large_batch_is_confirmed_whole_and_is_whole_after_a_failover(
+    pair: Pair, press: Callable[..., Press]
+) -> None:
+    ours = press(pair.master, 1)
+    whole = [plain_event(("acme:",), "e", number) for number in range(200)]
+    ours.publisher.publish("acme", NS, whole)
+    with paused(pair.replica):
+        with pytest.raises(Unavailable, match="replicas"):
+            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1))
+        cut_off(pair)
+        with pytest.raises(Unavailable, match="replicas"):
+            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1))
+        assert len(ours.numbers()) == 400, "all of it is there, and not confirmed"
+    until(lambda: pair.replicas_of(pair.master), 10)
+    until(lambda: not _unconfirmed(ours, whole), 10)
+    pair.master.kill()
+    pair.replica.ask("REPLICAOF", "NO", "ONE")
+    theirs = press(pair.replica)
+    assert theirs.numbers() == [f'["e",{number}]' for number in range(200)] * 2
+    assert theirs.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1)).repeated
+    theirs.publisher.batches.finish_abandoned(0)
+    assert len(theirs.numbers()) == 400
+
+
+def _unconfirmed(press: Press, events: list[Event]) -> bool:
+    try:
+        return not press.publisher.publish("acme", NS, events, repeat=Repeat.of("k", 1)).repeated
+    except Unavailable:
+        return True
 
 
 def test_the_setting_costs_nothing_where_nothing_is_published(pair: Pair, press: Callable[..., Press]) -> None:

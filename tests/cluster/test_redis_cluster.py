@@ -102,6 +102,17 @@ def test_every_command_of_every_namespace_keeps_to_its_tenants_slot(node: Node, 
             assert one.errors == []
 
 
+def test_a_large_batch_keeps_to_its_tenants_slot(node: Node, tenants: list[str]) -> None:
+    for tenant in tenants:
+        records = [{"logLevel": "info", "message": str(number)} for number in range(300)]
+        one = watcher(node, tenant, "/logs")
+        with stopping(one):
+            offsets = http(node, tenant, "POST", "/logs", records).json()["offsets"]
+            assert len(set(offsets)) == 300
+            until(lambda one=one: len(one.heard("new_log")) == 300)
+            assert [payload["log"]["message"] for payload in one.heard("new_log")] == [str(n) for n in range(300)]
+
+
 def test_two_tenants_on_two_masters_hear_their_own_in_order(node: Node, emit: Emitter, tenants: list[str]) -> None:
     first, second = (watcher(node, tenant, "/flows") for tenant in tenants[:2])
     with stopping(first, second):

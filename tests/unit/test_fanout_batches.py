@@ -10,7 +10,7 @@ import fanout.batches
 from fanout.batches import LIFE_MS, SLICE_BYTES, SLICE_EVENTS, Batches, cut
 from fanout.publisher import Publisher, Repeat
 from protocol.envelope import Event, Header, decode, event_pieces
-from protocol.errors import Conflict, Unavailable
+from protocol.errors import Conflict, TooLarge, Unavailable
 from protocol.scripts import Arg, Change, Keys, Script
 from stores.client import RedisClient, connect
 from tests.redis_fixture import OLDEST, PrivateRedis
@@ -78,7 +78,7 @@ class Press:
             Event(Header(("acme:",)), event_pieces("counted", ('{"n":', f',"i":{number}}}')))
             for number in range(first, first + EVENTS)
         ]
-        change = Change(COUNTING, [self.keys.of("acme", "counter")], [["x"]] * EVENTS, ["closing"])
+        change = Change(COUNTING, [self.keys.of("acme", "counter")], [["x"]] * EVENTS, ["closing"], sliced=True)
         repeat = Repeat.of(key, first) if key else None
         return (publisher or self.publisher).publish("acme", "/n", events, change, repeat)
 
@@ -267,7 +267,9 @@ def test_a_numbering_that_changes_hands_within_a_batch(press: Press) -> None:
 
 
 def test_a_batch_that_no_script_can_publish_is_left_and_the_others_are_not(press: Press) -> None:
-    broken = Change("local function change() return redis.call('LPUSH', KEYS[1], 'x') end", [], [()] * EVENTS)
+    broken = Change(
+        "local function change() return redis.call('LPUSH', KEYS[1], 'x') end", [], [()] * EVENTS, sliced=True
+    )
     events = [Event(Header(("acme:",)), ('["e",null]',))] * EVENTS
     press.plain.command("HSET", press.keys.of("acme", "head", "/n"), "n", 0)
     press.plain.command("PEXPIRE", press.keys.of("acme", "head", "/n"), LIFE_MS)
@@ -278,6 +280,14 @@ def test_a_batch_that_no_script_can_publish_is_left_and_the_others_are_not(press
         press.publish()
     assert press.other.batches.finish_abandoned(0) == 1 and press.heard() == WHOLE
     assert press.other.batches.finish_abandoned(0) == 0
+
+
+def test_a_change_that_may_refuse_is_one_script_however_large(press: Press) -> None:
+    refusing = "local function change(keys, args) return nil, 'too_large', 'no' end"
+    events = [Event(Header(("acme:",)), ('["e","' + "x" * SLICE_BYTES + '"]',))] * 2
+    with pytest.raises(TooLarge):
+        press.publisher.publish("acme", "/n", events, Change(refusing, [], [(), ()]))
+    assert press.left() == set() and len(press.redis.asked) == 1
 
 
 @pytest.mark.parametrize(
