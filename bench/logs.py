@@ -1,11 +1,13 @@
-"""What the log store costs: `python bench/logs.py [redis-server]` fills a tenant to its cap and times each operation.
+"""What the log store costs: `python bench/logs.py [--rewrites] [redis-server]` fills a tenant to its cap and times
+each operation.
 
 Publishing is the whole of it: stored, numbered, logged and announced. The server is its own, on a socket in a temporary
-folder, its append-only file on. `longest` is Redis's own figure for the longest script (SLOWLOG; 0 is less than 0.1 ms,
-since logging every command of a script would double its time). CPU is user and system time of this process and of the
-server, for one whole operation. All in milliseconds.
+folder, its append-only file on. Rewriting of that file is off but with `--rewrites`: Redis forks for it, and the script
+that comes next, whatever it does, copies the pages that it writes to. `median` and `longest` are of the scripts' CPU in
+Redis's main thread. CPU is user and system time of this process and of the server, for one whole operation. All in ms.
 """
 
+import argparse
 import os
 import random
 import resource
@@ -13,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -23,7 +28,7 @@ from fanout.publisher import Caps, Publisher
 from protocol.envelope import Event, Header, Published, event_pieces
 from protocol.flows import RunEvent
 from protocol.logs import LEVELS, NewLog
-from protocol.scripts import Keys
+from protocol.scripts import Arg, Keys, Script
 from services.flows import Flows
 from services.logs import Logs
 from stores.client import RedisClient, connect
@@ -37,17 +42,37 @@ RECORDS = 100_000
 BATCH = 1_000
 
 
+class Watched(RedisClient):
+    """Notes what each script costs the server's main thread."""
+
+    def __init__(self, client: "redis.Redis", server: int) -> None:
+        super().__init__(client)
+        self._schedule = Path(f"/proc/{server}/task/{server}/schedstat")
+        self.spent: list[float] = []
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, asking: bool = False) -> Any:
+        before = self._milliseconds()
+        reply = super().run(script, keys, args, asking=asking)
+        self.spent.append(self._milliseconds() - before)
+        return reply
+
+    def _milliseconds(self) -> float:
+        return int(self._schedule.read_text().split()[0]) / 1e6
+
+
 class Bench:
-    def __init__(self, folder: str, binary: str) -> None:
+    def __init__(self, folder: str, binary: str, rewrites: bool) -> None:
         path = f"{folder}/redis.sock"
         options = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", folder, "--daemonize", "no"]
-        options += ["--appendonly", "yes", "--slowlog-log-slower-than", "100", "--slowlog-max-len", "5000"]
+        options += ["--appendonly", "yes"]
+        if not rewrites:
+            options += ["--auto-aof-rewrite-percentage", "0"]
         with open(f"{folder}/redis.log", "wb") as log:
             self.server = subprocess.Popen([binary, *options], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while not os.path.exists(path) and time.monotonic() < deadline:
             time.sleep(0.01)
-        self.client = RedisClient(connect(f"unix://{path}"))
+        self.client = Watched(connect(f"unix://{path}"), self.server.pid)
         keys = Keys("bench")
         self.store = LogStore(self.client, keys, max_records=RECORDS)
         self.publisher = Publisher(self.client, keys, Caps())
@@ -78,18 +103,10 @@ class Bench:
         fields = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def runs(self) -> float:
-        """Return how many scripts the server has run."""
-        calls = self.client.command("INFO", "commandstats")
-        return sum(
-            float(calls[f"cmdstat_{name}"]["calls"]) for name in ("eval", "evalsha") if f"cmdstat_{name}" in calls
-        )
-
     def measure(self, name: str, act: Callable[[], object], times: int = 20) -> None:
         if times > 1:
             act()
-        self.client.command("SLOWLOG", "RESET")
-        scripts = self.runs()
+        self.client.spent.clear()
         before, server, wall = resource.getrusage(resource.RUSAGE_SELF), self.server_seconds(), time.perf_counter()
         for _ in range(times):
             result = act()
@@ -97,11 +114,11 @@ class Bench:
         after = resource.getrusage(resource.RUSAGE_SELF)
         ours = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / times * 1000
         theirs = (self.server_seconds() - server) / times * 1000
-        slow = sorted(e[2] for e in self.client.command("SLOWLOG", "GET", 5000) if e[3][0][:4] == b"EVAL") or [0]
-        scripts = (self.runs() - scripts) / times
+        spent = sorted(self.client.spent)
+        scripts = len(spent) / times
         print(
             f"{name:34} {ours:8.2f} {theirs:8.2f} {ours + theirs:8.2f} {elapsed:8.2f} {scripts:8.1f}"
-            f" {slow[len(slow) // 2] / 1000:8.2f} {slow[-1] / 1000:8.2f}  {result}",
+            f" {spent[len(spent) // 2]:8.2f} {spent[-1]:8.2f}  {result}",
             flush=True,
         )
 
@@ -181,9 +198,12 @@ class Bench:
 
 
 def main() -> None:
-    binary = sys.argv[1] if len(sys.argv) > 1 else "redis-server"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rewrites", action="store_true")
+    parser.add_argument("binary", nargs="?", default="redis-server")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(folder, binary)
+        bench = Bench(folder, options.binary, options.rewrites)
         try:
             bench.run()
         finally:

@@ -1,7 +1,8 @@
 -- Lays down part of a batch; with the last part it is to be published, whatever becomes of who laid it down.
 -- KEYS: batch, idempotency record.
 -- ARGV: life of what is not to be published yet (ms), life of what is (ms), '1' for the last part,
---       digest of the request ('' without idempotency key), life of the idempotency record (ms); then fields and values.
+--       digest of the request ('' without idempotency key), life of the idempotency record (ms);
+--       then fields and values.
 -- Reply: {'ok'}; {'gone'} where an earlier part is; or, for a request that was made before, {'repeated', reply},
 --        {'pending', its batch} or {'conflict'}: then nothing is left of this one.
 local batch, record = KEYS[1], KEYS[2]

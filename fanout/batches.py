@@ -19,8 +19,8 @@ import msgspec
 from protocol.errors import Conflict, Unavailable
 from protocol.scripts import Arg, Keys, Runner, Script
 
-SLICE_EVENTS = 50
-SLICE_BYTES = 128 * 1024
+SLICE_EVENTS = 25
+SLICE_BYTES = 64 * 1024
 # After this long no further slice is begun: with a second for the last answer, a publish takes 2 s.
 PATIENCE_SECONDS = 0.8
 # Whoever laid a batch down has given up by then.
@@ -161,7 +161,7 @@ class Gone(Unavailable):
 
 
 def cut(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return where slices begin and end, for the sizes of events: at most 50 events and 128 KB, or one event."""
+    """Return where slices begin and end, for the sizes of events: at most 25 events and 64 KB, or one event."""
     bounds: list[tuple[int, int]] = []
     start = total = 0
     for number, size in enumerate(sizes):

@@ -1,5 +1,5 @@
 -- The change of an append: called once a record, it answers with the id and time at once and writes all of the
--- script's records in the last call, whose args go on after the seventh. One ZADD of 1,000 members costs half of 1,000 ZADDs.
+-- script's records in the last call, whose args go on after the seventh: one ZADD of many costs half of many ZADDs.
 -- args: ms, level, flow, run, node, mark (the header's first three parts), body
 -- and in the last: prefix, max records, ttl ms, max bytes.
 -- keys: head, rec, all, trash, cleared.
@@ -26,8 +26,8 @@ local function iso(ms)
 end
 
 -- How many records of a full log, and how many that clears have hidden, an append removes; what is left stays hidden
--- until later appends, or a purge, remove it: twice as many as a slice of a batch brings. Beyond `SLACK` records hidden
--- by `low`, an append removes as many as it adds.
+-- until later appends, or a purge, remove it: four times as many as a slice of a batch brings. Beyond `SLACK` records
+-- hidden by `low`, an append removes as many as it adds.
 local SLICE, SWEEP, SLACK = 100, 100, 10000
 
 -- At most `max` records and `max_bytes`, and none older than `ttl`, by the oldest. While a clear is unfinished, `all`
