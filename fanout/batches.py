@@ -142,9 +142,12 @@ class Batches:
             number = self._redis.run(last if confirmed else script, names, [min(number, end - 1), DONE_MS])
             if number < 0:
                 raise Gone("Redis has lost this batch; whether some of it was published is unknown")
+        parts = self._redis.command("HMGET", batch, *(f"r{number}" for number in range(end)))
+        if None in parts:
+            raise Gone("Redis has lost this batch; whether it was published is unknown")
         offsets: list[str] = []
         inserts: list[list[str]] = []
-        for part in self._redis.command("HMGET", batch, *(f"r{number}" for number in range(end))):
+        for part in parts:
             own_offsets, own_inserts = msgspec.msgpack.decode(part)
             offsets += own_offsets
             inserts += own_inserts
