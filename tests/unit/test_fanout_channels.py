@@ -452,7 +452,7 @@ def test_fifty_open_while_the_connection_is_killed_again_and_again(node: Node, a
     for _ in range(6):
         gevent.sleep(0.4)
         admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    gevent.joinall(opening, timeout=20)
+    gevent.joinall(opening)
     assert errors == [] and sorted(opened) == sorted(tenants)
     names = [name for tenant in tenants for name in (node.channel(tenant), node.keys.of(tenant, "control"))]
     until(lambda: [count for _, count in admin.pubsub_numsub(*names)] == [1] * 100)

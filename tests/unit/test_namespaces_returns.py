@@ -235,7 +235,7 @@ def test_two_connections_with_one_pid_end_with_one(nodes: tuple[Node, Node]) -> 
         gevent.spawn(one.connect, f"e{number}", None, pid=answer["pid"], offset=f"{epoch}-{'0' * number}{at}")
         for number in range(1, 5)
     ]
-    gevent.joinall(attempts, timeout=10)
+    gevent.joinall(attempts)
     kept = [connection for connection in ("e1", "e2", "e3", "e4") if one.house.gate.clients.of_connection(connection)]
     assert len(kept) == 1 and one.house.ears.open_now == {("acme", "/own"): 1}
     for attempt in attempts:
