@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 0.8
 ABANDONED_MS = 3_000
 # What is laid down in part is gone then.
 PART_MS = 60_000
-# One that could not be published by all nodes in a day is lost; one that was is kept for whoever wants the answer.
+# One that no node was there to finish for a day is lost; one that is done is kept for whoever wants the answer.
 LIFE_MS = 24 * 3600 * 1000
 DONE_MS = 60_000
 _AT_ONCE = 10

@@ -127,7 +127,7 @@ class Publisher:
         change: Change | None = None,
         repeat: Repeat | None = None,
     ) -> Published:
-        """Run `change`, number `events`, append and announce them in one step.
+        """Run `change`, number `events`, append and announce them in one step, or many in several (`Change.sliced`).
 
         `repeat` makes a second call with the same key the first one's answer. Raises Unavailable within 2 s (then the
         outcome is unknown: all or nothing), TooLarge, Conflict for a key that was used for another request, and

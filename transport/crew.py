@@ -38,16 +38,10 @@ class Crew:
     def run(self, work: Work) -> None:
         """Begin `work`: at once when called in the hub, else when the hub has its turn. What it raises is logged."""
         hub = get_hub()
-        if getcurrent() is not hub:
-            hub.loop.run_callback(self._switch, hub, work)
-        elif self._most and self._working >= self._most:
-            self._waiting.append(work)
+        if getcurrent() is hub:
+            self._switch(hub, work)
         else:
-            self._working += 1
-            if self._idle:
-                self._idle.pop().switch(work)
-            else:
-                greenlet(self._live, hub).switch(work)
+            hub.loop.run_callback(self._switch, hub, work)
 
     def finish(self, work: Work) -> bool:
         """Do `work` before returning where that is possible: True where it is done, False where it still waits.

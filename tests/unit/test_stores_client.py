@@ -221,7 +221,7 @@ def test_closing_leaves_no_connection(private_redis: PrivateRedis, no_leaks: Non
 def test_more_calls_at_once_than_connections_wait_for_their_turn(
     private_redis: PrivateRedis, cooperative: None, monkeypatch: pytest.MonkeyPatch, keys: Keys
 ) -> None:
-    """redis-py's pool refuses them: of 500 publishes at once, 244."""
+    """redis-py's pool refuses them: of 500 publishes in one moment some were answered 503."""
     monkeypatch.setattr(stores.client, "MAX_CONNECTIONS", 4)
     client = RedisClient(connect(private_redis.url))
     key = keys.shared("n")
