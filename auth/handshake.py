@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from protocol.errors import AuthenticationError, TenantDenied, TenantRequired
+from mintflow_realtime.protocol.errors import AuthenticationError, TenantDenied, TenantRequired
 
 # Engine.IO itself has five (EIO, transport, sid, t, b64); the rest is the application's.
 MAX_QUERY_FIELDS = 100

@@ -9,13 +9,24 @@ LOGS_WRITE: Final = "logs:write"
 LOGS_CLEAR: Final = "logs:clear"
 FLOWS_READ: Final = "flows:read"
 FLOWS_WRITE: Final = "flows:write"
+FLOWS_CONTROL: Final = "flows:control"
 WORKSPACES_READ: Final = "workspaces:read"
 WORKSPACES_WRITE: Final = "workspaces:write"
 AI_USE: Final = "ai:use"
 ADMIN: Final = "admin"
 
 ALL_PERMISSIONS: Final = frozenset(
-    (LOGS_READ, LOGS_WRITE, LOGS_CLEAR, FLOWS_READ, FLOWS_WRITE, WORKSPACES_READ, WORKSPACES_WRITE, AI_USE)
+    (
+        LOGS_READ,
+        LOGS_WRITE,
+        LOGS_CLEAR,
+        FLOWS_READ,
+        FLOWS_WRITE,
+        FLOWS_CONTROL,
+        WORKSPACES_READ,
+        WORKSPACES_WRITE,
+        AI_USE,
+    )
 )
 
 # What a principal must have to be let into each typed namespace at all.

@@ -9,15 +9,17 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
 import jwt
 import msgspec
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 
-from auth.tokens import MAX_TOKEN_BYTES, Claims
-from protocol.errors import AuthenticationError, InvalidPayload, TokenExpired, TooLarge
-from protocol.ids import check_id
+from mintflow_realtime.auth.claims import Claims
+from mintflow_realtime.auth.tokens import MAX_TOKEN_BYTES, as_text
+from mintflow_realtime.protocol.errors import AuthenticationError, InvalidPayload, TokenExpired, TooLarge
+from mintflow_realtime.protocol.ids import check_id, check_tenant
+from mintflow_realtime.protocol.times import iso
 
 # A JWT begins with base64url of `{`, so with `e`: no JWT begins like this.
 PREFIX = "t_"
@@ -27,18 +29,23 @@ CLOCK_SKEW_SECONDS = 10
 # A session that an application vouches for by a ticket ends after this, as no token says when.
 MAX_SESSION_SECONDS = 3600.0
 _SALT = b"mintflow.ticket"
+# Its id, then the claims.
+_Content = Annotated[list[Any], msgspec.Meta(min_length=1)]
 
 
-class _Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    id: str
-    user_id: str
-    tenants: tuple[str, ...]
-    tenant_id: str | None
-    name: str | None
-    scope: str | None
-    exp: float
-    iat: float | None
-    jti: str | None
+class Ticket(str):
+    """A ticket as text, to be sent as it is; `expires_at` says until when it may be shown (ISO 8601, UTC)."""
+
+    expires_at: str
+
+    def __new__(cls, text: str, expires_at: str) -> Self:
+        ticket = super().__new__(cls, text)
+        ticket.expires_at = expires_at
+        return ticket
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        # What copies and pickles are made from.
+        return str(self), self.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +84,19 @@ class Tickets:
             else None
         )
 
-    def issue(self, claims: Claims) -> tuple[str, float]:
-        """Return a new ticket for `claims`, and until when it may be shown, in unix seconds.
+    def issue(self, claims: Claims) -> Ticket:
+        """Return a new ticket for `claims`, which may be shown for 30 s, and no longer than they hold.
 
         Raises `TooLarge` where it would be longer than a token may be.
         """
         serializer = self._on()
         ticket_id = secrets.token_urlsafe(16)
         issued = int(self._clock())
-        text = PREFIX + serializer.dumps(
-            [
-                ticket_id,
-                claims.user_id,
-                claims.tenants,
-                claims.tenant_id,
-                claims.name,
-                claims.scope,
-                claims.exp,
-                claims.iat,
-                claims.jti,
-            ]
-        )
+        text = PREFIX + serializer.dumps([ticket_id, *claims])
         if len(text) > MAX_TOKEN_BYTES:
             raise TooLarge(f"The ticket would be longer than {MAX_TOKEN_BYTES} characters: fewer tenants would fit")
-        return text, min(float(issued + TICKET_SECONDS), claims.exp)
+        until = min(float(issued + TICKET_SECONDS), claims.exp)
+        return Ticket(text, iso(int(until * 1000)))
 
     def verify(self, ticket: str) -> Shown:
         """Return what `ticket` says. Raises `TokenExpired` or another `AuthenticationError`."""
@@ -109,28 +105,17 @@ class Tickets:
             raise AuthenticationError("That is not a ticket")
         try:
             payload, signed_at = serializer.loads(ticket[len(PREFIX) :], return_timestamp=True)
-            content = msgspec.convert(payload, _Ticket)
+            ticket_id, *said = msgspec.convert(payload, _Content)
+            shown = Shown(msgspec.convert(ticket_id, str), msgspec.convert(said, Claims))
         except (BadData, msgspec.ValidationError):
             raise AuthenticationError("The ticket is malformed or its signature is wrong") from None
         now = self._clock()
         age = now - signed_at.timestamp()
         if age < -CLOCK_SKEW_SECONDS:
             raise AuthenticationError("The ticket is not valid yet: compare the clocks of the nodes")
-        if age >= TICKET_SECONDS or now >= content.exp:
+        if age >= TICKET_SECONDS or now >= shown.claims.exp:
             raise TokenExpired("The ticket has expired: fetch a new one for each connection")
-        return Shown(
-            content.id,
-            Claims(
-                user_id=content.user_id,
-                tenants=content.tenants,
-                tenant_id=content.tenant_id,
-                name=content.name,
-                scope=content.scope,
-                exp=content.exp,
-                iat=content.iat,
-                jti=content.jti,
-            ),
-        )
+        return shown
 
     def _on(self) -> URLSafeTimedSerializer:
         if self._serializer is None:
@@ -145,11 +130,12 @@ def session_claims(
 
     Raises `InvalidPayload` with the argument's path.
     """
-    check_id(user_id, "$.userId")
+    # A row's number is what many applications have.
+    user_id = check_id(as_text(user_id), "$.userId")
     if isinstance(tenants, str) or not tenants:
         raise InvalidPayload("Expected a list of at least one tenant", "$.tenants")
     for place, tenant in enumerate(tenants):
-        check_id(tenant, f"$.tenants[{place}]")
+        check_tenant(tenant, f"$.tenants[{place}]")
     for path, text in (("$.scope", scope), ("$.name", name)):
         if text is not None and not isinstance(text, str):
             raise InvalidPayload("Expected text", path)

@@ -14,7 +14,7 @@ from websockets.protocol import Protocol, Side
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, TextMessage
 
-from transport.frames import BINARY, TEXT, FrameReader, frame, unmasked
+from mintflow_realtime.transport.websocket.frames import BINARY, TEXT, FrameReader, frame, unmasked
 
 ROUNDS = 9
 LIMIT = 2_000_000

@@ -23,18 +23,19 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from auth.principal import Principal
-from fanout.publisher import Caps, Publisher
-from protocol.envelope import Event, Header, Published, event_pieces
-from protocol.flows import RunEvent
-from protocol.logs import LEVELS, NewLog
-from protocol.scripts import Arg, Keys, Script
-from services.flows import Flows
-from services.logs import Logs
-from stores.client import RedisClient, connect
-from stores.log_query import LogQuery
-from stores.logs import LogStore
-from stores.runs import RunStore
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.envelope import Event, Header, Published, event_pieces
+from mintflow_realtime.protocol.logs import LEVELS, NewLog
+from mintflow_realtime.protocol.run_events import RunEvent
+from mintflow_realtime.protocol.scripts import Arg, Keys, Script
+from mintflow_realtime.services.flows import Flows
+from mintflow_realtime.services.logs import Logs
+from mintflow_realtime.stores.logs.query import LogQuery
+from mintflow_realtime.stores.logs.store import LogStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.stores.runs.store import RunStore
 
 TENANT = "acme"
 PRINCIPAL = Principal.system(TENANT)
@@ -195,6 +196,10 @@ class Bench:
         self.append(BATCH, 10)
         self.run_events(1, 100)
         self.run_events(BATCH, 10)
+        for _ in range(20):
+            self.publish([NewLog(log_level="info", message="a" * 60_000, run_id="long") for _ in range(20)])
+        self.page("search of 24 MB, no match", run="long", search="nowhere to be found")
+        self.page("search of 24 MB, hard", run="long", search="a" * 999 + "b")
 
 
 def main() -> None:

@@ -16,16 +16,17 @@ import gevent
 import redis.connection
 from gevent import socket as cooperative_socket
 
-from fanout.channels import Channels
-from fanout.listener import Listener
-from fanout.manager import Manager
-from fanout.publisher import Caps, Publisher, plain_event
-from fanout.sessions import Session
-from protocol import wire_json
-from protocol.scripts import Keys
-from stores.client import RedisClient, connect
+from mintflow_realtime.fanout.deliver.manager import Manager
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher, plain_event
+from mintflow_realtime.fanout.session import Session
+from mintflow_realtime.fanout.subscribe.channels import Channels
+from mintflow_realtime.fanout.subscribe.subscriber import RedisSubscriber
+from mintflow_realtime.protocol import wire_json
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.transport.socket_io.server import SocketServer
 from tests.redis_fixture import PrivateRedis
-from transport.sockets import SocketServer
 
 ROUNDS = 5
 EVENTS = 4000
@@ -46,7 +47,7 @@ class Receiver:
     """A node with `clients` of one tenant, of whom `recovering` recover."""
 
     def __init__(self, url: str, prefix: str, clients: int, recovering: int = 0) -> None:
-        self.redis, self.ears = RedisClient(connect(url)), connect(url)
+        self.redis, self.subscribed = RedisClient(connect(url)), connect(url)
         keys = Keys(prefix)
         self.manager = Manager(self.redis, ["/flows"])
         self.server = Counting(client_manager=self.manager, json=wire_json)
@@ -56,13 +57,13 @@ class Receiver:
             self.redis,
             keys,
             self.publisher,
-            partial(Listener, self.ears),
+            partial(RedisSubscriber, self.subscribed),
             node="bench",
             outside_channel=keys.shared("outside"),
             outside=lambda message: None,
             deliver=self.manager.deliver,
             lost=self.manager.tell_lost,
-            said=lambda tenant: None,
+            on_control=lambda tenant: None,
         )
         self.manager.position = self.channels.position
         self.channels.start()
@@ -79,7 +80,7 @@ class Receiver:
     def close(self) -> None:
         self.channels.stop()
         self.redis.close()
-        self.ears.close()
+        self.subscribed.close()
 
 
 def event(number: int) -> Any:
@@ -99,7 +100,7 @@ def heard(receiver: Receiver) -> float:
         messages.append(f"{epoch}-{number}\n{wire_json.dumps(one.header)}\n{''.join(one.pieces)}".encode())
     began = time.process_time()
     for message in messages:
-        receiver.channels._heard(name, message)
+        receiver.channels._on_message(name, message)
     return (time.process_time() - began) / EVENTS * 1e6
 
 

@@ -11,11 +11,11 @@ import socketio
 from flask import Flask, Response, jsonify, request
 from msgspec import Meta
 
-from fanout.rooms import tenant_room
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.ids import Id
-from server import SocketManager
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.app.socket_manager import SocketManager
+from mintflow_realtime.fanout.rooms import tenant_room
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.ids import Id
 
 app = Flask(__name__)
 realtime = SocketManager(app)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emitter import Emitter
-from protocol.errors import RealtimeError
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.protocol.errors import RealtimeError
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANT, FLOW = "default", "wordcount"
@@ -120,7 +120,7 @@ def main() -> int:
         try:
             completed = run.perform()
         except RealtimeError as error:
-            print(f"not published: {error}; does the server run (make run)?", file=sys.stderr)
+            print(f"not published: {error} Does the server run (make run)?", file=sys.stderr)
             return 2
     print(f"run {run.id} of {FLOW} {'completed' if completed else 'failed'}")
     return 0 if completed else 1

@@ -1,17 +1,21 @@
 """Two processes draw on one whiteboard, a workspace: `python examples/whiteboard.py [url]`, while the server runs.
 
 Each is a client of its own. Both hear every stroke in one order, as deltas, and so end with the same picture.
-The clients are python-socketio's: `pip install "python-socketio[client]"`, which requirements-dev.txt brings.
 """
 
 import random
 import subprocess
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
-import jsonpatch
-import socketio
+# A checkout is not installed; with `pip install 'mintflow-realtime[server]'` this line goes.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jsonpatch  # noqa: E402
+
+from mintflow_realtime.errors import RealtimeError  # noqa: E402
+from mintflow_realtime.testing import RealtimeClient  # noqa: E402
 
 NAMESPACE = "/workspaces"
 BOARD = "whiteboard"
@@ -24,46 +28,31 @@ class Artist:
 
     def __init__(self, url: str, name: str, mark: str) -> None:
         self.name, self.mark = name, mark
-        self.state: dict[str, Any] = {}
-        self.version = -1
-        self._waiting: dict[int, dict[str, Any]] = {}
-        self.client = socketio.Client()
-        self.client.on("workspace_updated", self._hear, namespace=NAMESPACE)
-        self.client.connect(url, namespaces=[NAMESPACE])
+        self.client = RealtimeClient(url, NAMESPACE)
         joined = self.ask("join_workspace", userId=name.lower(), userName=name, deltas=True)["workspace"]
         self.state, self.version = joined["state"], joined["version"]
-        self._catch_up()
 
     def ask(self, command: str, **payload: Any) -> Any:
-        answer = self.client.call(command, {"workspaceId": BOARD, **payload}, namespace=NAMESPACE)
-        if not answer["ok"]:
-            raise SystemExit(f"{command}: {answer['error']['message']}")
-        return answer["data"]
+        try:
+            return self.client.call(command, {"workspaceId": BOARD, **payload})
+        except RealtimeError as error:
+            raise SystemExit(f"{command}: {error.message}") from None
 
     def draw(self, column: int, row: int) -> int:
         """Put this artist's mark on a cell nobody has painted, or over the other's; return the version."""
         patch = [{"op": "add", "path": f"/{column},{row}", "value": self.mark}]
         return int(self.ask("update_workspace", patch=patch)["version"])
 
-    def wait_for(self, version: int) -> None:
-        """Wait at most 10 s until the board is at `version`."""
-        deadline = time.monotonic() + 10
-        while self.version < version and time.monotonic() < deadline:
-            time.sleep(0.01)
+    def follow(self, version: int) -> None:
+        """Take in the strokes, each as it comes, until the board is at `version`."""
+        while self.version < version:
+            delta = self.client.wait_for("workspace_updated", 10, lambda event: event["version"] == self.version + 1)
+            self.state = jsonpatch.apply_patch(self.state, delta["patch"])
+            self.version = delta["version"]
 
     def picture(self) -> str:
         rows = ("".join(self.state.get(f"{column},{row}", ".") for column in range(WIDTH)) for row in range(HEIGHT))
         return "\n".join(rows)
-
-    def _hear(self, delta: dict[str, Any]) -> None:
-        # The client has a thread for each message, so that the next may be here before this one.
-        self._waiting[delta["version"]] = delta
-        self._catch_up()
-
-    def _catch_up(self) -> None:
-        while self.version >= 0 and (delta := self._waiting.pop(self.version + 1, None)):
-            self.state = jsonpatch.apply_patch(self.state, delta["patch"])
-            self.version = delta["version"]
 
 
 def paint(url: str, name: str, mark: str, until: int) -> None:
@@ -71,9 +60,9 @@ def paint(url: str, name: str, mark: str, until: int) -> None:
     artist, chance = Artist(url, name, mark), random.Random(SEED[name])
     for _ in range(STROKES):
         artist.draw(chance.randrange(WIDTH), chance.randrange(HEIGHT))
-    artist.wait_for(until)
+    artist.follow(until)
     print(f"{name} sees version {artist.version - (until - 2 * STROKES)}:\n{artist.picture()}", flush=True)
-    artist.client.disconnect()
+    artist.client.close()
 
 
 def main() -> int:
@@ -87,7 +76,7 @@ def main() -> int:
         for name, mark in (("Ann", "a"), ("Bob", "b"))
     ]
     seen = [artist.communicate(timeout=60)[0] for artist in artists]
-    wiper.client.disconnect()
+    wiper.client.close()
     print("".join(seen), end="")
     same = len({text.partition("\n")[2] for text in seen}) == 1
     print("Both see the same." if same else "They differ.")

@@ -1,8 +1,8 @@
 """/ai: requests to AI models, answered whole or as a stream that can be cancelled and resumed."""
 
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.ai import (
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.ai import (
     AiAccepted,
     AiRequest,
     CancelStream,
@@ -12,8 +12,8 @@ from protocol.ai import (
     StreamCancelled,
     StreamResumed,
 )
-from services.ai import Ai
-from services.ai_events import NAMESPACE
+from mintflow_realtime.services.ai.events import NAMESPACE
+from mintflow_realtime.services.ai.service import Ai
 
 
 class AiNamespace(Namespace):
@@ -27,7 +27,10 @@ class AiNamespace(Namespace):
         self._ai.joined(client.principal, client.sid)
 
     def recovered(self, client: Client, memo: str) -> None:
-        self._ai.recovered(client.principal, client.sid)
+        self._ai.recovered(client.principal, client.sid, memo)
+
+    def memo(self, client: Client) -> str:
+        return self._ai.memo(client.sid)
 
     def left(self, client: Client) -> None:
         self._ai.left(client.principal, client.sid)

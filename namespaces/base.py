@@ -13,12 +13,23 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import socketio
 
-from auth.principal import Principal
-from namespaces.clients import Client, Clients
-from protocol.errors import Internal, InvalidPayload, RateLimited, RealtimeError, TokenExpired, UnknownEvent
-from protocol.session import AuthRefresh, AuthRefreshed
-from protocol.times import iso
-from protocol.validation import mistyped
+from mintflow_realtime import tracing
+from mintflow_realtime.admission.clients import Client, Clients
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.metrics.counting import OTHER
+from mintflow_realtime.metrics.series import COMMAND_SECONDS, COMMANDS, FAILURES
+from mintflow_realtime.protocol.errors import (
+    Internal,
+    InvalidPayload,
+    RateLimited,
+    RealtimeError,
+    TokenExpired,
+    UnknownEvent,
+)
+from mintflow_realtime.protocol.session import AuthRefresh, AuthRefreshed
+from mintflow_realtime.protocol.times import iso
+from mintflow_realtime.protocol.turns import turns
+from mintflow_realtime.protocol.validation import mistyped, refuse_bytes, refuse_many_members
 
 # How much of an event's name an answer repeats.
 MAX_NAME = 128
@@ -40,7 +51,7 @@ class Reply(Protocol):
     def emit(self, event: str, value: Any) -> None: ...
 
 
-class Desk(Protocol):
+class NamespaceContext(Protocol):
     """What the frame needs of the node: its clients, the refreshing of tokens, and the end of an answer."""
 
     clients: Clients
@@ -49,8 +60,16 @@ class Desk(Protocol):
         """Let a client go on under a newer token."""
         ...
 
-    def settle(self, client: Client) -> None:
-        """Hear that a command is done, before it is answered."""
+    def save_changes(self, client: Client) -> None:
+        """Note that a command is done, before it is answered."""
+        ...
+
+    def rooms_of(self, client: Client) -> list[str]:
+        """Return a client's rooms, its own among them."""
+        ...
+
+    def restore_rooms(self, client: Client, rooms: list[str]) -> None:
+        """Let a client be in `rooms` again, and in no others."""
         ...
 
     def tell(self, client: Client, event: str, payload: Any) -> None:
@@ -58,21 +77,21 @@ class Desk(Protocol):
         ...
 
     def answered(self, sid: str, namespace: str) -> None:
-        """Hear that a command's answer was sent."""
+        """Note that a command's answer was sent."""
         ...
 
 
 class _Marked:
     """The reply to a client that recovers: an event goes the way of all its events, with an offset."""
 
-    __slots__ = ("acked", "ack", "_client", "_desk")
+    __slots__ = ("acked", "ack", "_client", "_context")
 
-    def __init__(self, reply: Reply, client: Client, desk: Desk) -> None:
+    def __init__(self, reply: Reply, client: Client, context: NamespaceContext) -> None:
         self.acked, self.ack = reply.acked, reply.ack
-        self._client, self._desk = client, desk
+        self._client, self._context = client, context
 
     def emit(self, event: str, value: Any) -> None:
-        self._desk.tell(self._client, event, value)
+        self._context.tell(self._client, event, value)
 
 
 def handles(
@@ -99,7 +118,9 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
     """
 
     read_scope: str | None = None
-    desk: Desk
+    # Whether its commands change nothing of a client but its rooms: what is refused is then undone.
+    only_subscribes: bool = False
+    context: NamespaceContext
     _commands: dict[str, tuple[Any, str, str]]
 
     def __init_subclass__(cls) -> None:
@@ -137,41 +158,66 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
 
     @handles(AuthRefresh)
     def auth_refresh(self, client: Client, command: AuthRefresh) -> AuthRefreshed:
-        principal = self.desk.refresh(client, command.token)
+        principal = self.context.refresh(client, command.token)
         return AuthRefreshed(iso(round((principal.expires_at or 0) * 1000)))
 
     # The frame
 
-    def respond(self, sid: str, event: str, args: list[Any], reply: Reply) -> None:
-        """Run a command and answer it: by its ack if one was asked for, else by an event. Never raises."""
-        client = self.desk.clients.get(sid, self.namespace)
+    def respond(self, sid: str, event: str, args: list[Any], reply: Reply, *, binary: bool = False) -> None:
+        """Run a command and answer it: by its ack if one was asked for, else by an event. Never raises.
+
+        `binary` says that the event came with attachments.
+        """
+        if not tracing.on:
+            self._respond(sid, event, args, reply, binary)
+            return
+        name = event if event in self._commands else OTHER
+        attributes = {"rpc.system": "socket.io", "rpc.service": self.namespace, "rpc.method": name}
+        with tracing.serving(f"{self.namespace} {name}", attributes):
+            self._respond(sid, event, args, reply, binary)
+
+    def _respond(self, sid: str, event: str, args: list[Any], reply: Reply, binary: bool) -> None:
+        client = self.context.clients.get(sid, self.namespace)
         if client is None:
             return
         client.busy = True
-        if client.session is not None:
-            reply = _Marked(reply, client, self.desk)
+        began, code = time.monotonic(), "ok"
+        if client.recovery is not None:
+            reply = _Marked(reply, client, self.context)
         try:
-            if not self.desk.clients.spend(client):
-                raise RateLimited("Too many commands; wait a moment")
             message, attribute, answer = self._command(event)
-            value = getattr(self, attribute)(client, self._read(client, event, message, args))
-            # A worker that is killed right after the answer must not have known it alone.
-            self.desk.settle(client)
+            rooms = self.context.rooms_of(client) if self.only_subscribes and client.recovery is not None else None
+            value = getattr(self, attribute)(client, self._read(client, event, message, args, binary))
+            try:
+                # A worker that is killed right after the answer must not have known it alone.
+                self.context.save_changes(client)
+            except RealtimeError:
+                if rooms is not None:
+                    self.context.restore_rooms(client, rooms)
+                raise
             self._answer(reply, answer, value)
         except RealtimeError as error:
+            code = error.code
             self._refuse(reply, event, error)
         except Exception:
+            code = Internal.code
             # A client that left in the middle has no rooms to enter any more; nobody is left to answer.
-            if self.desk.clients.get(sid, self.namespace) is client:
+            if self.context.clients.get(sid, self.namespace) is client:
                 self._refuse(reply, event, _internal(event))
         finally:
             client.busy = False
-            if self.desk.clients.get(sid, self.namespace) is client:
-                self.desk.answered(sid, self.namespace)
+            name = event if event in self._commands else OTHER
+            COMMANDS.add(self.namespace, name, code)
+            if code != "ok":
+                tracing.failed(code)
+            COMMAND_SECONDS.observe(time.monotonic() - began, self.namespace, name)
+            if self.context.clients.get(sid, self.namespace) is client:
+                self.context.answered(sid, self.namespace)
 
     def busy(self, reply: Reply, event: str) -> None:
-        """Answer a command that the full inbox didn't take."""
-        self._refuse(reply, event, RateLimited("Too many commands wait for their answer"))
+        """Answer a command of a connection that goes on above the limit; nothing of it was read but its name."""
+        COMMANDS.add(self.namespace, event if event in self._commands else OTHER, RateLimited.code)
+        self._refuse(reply, event, RateLimited("Too many commands for too long; wait a moment"))
 
     def _command(self, event: str) -> tuple[Any, str, str]:
         try:
@@ -179,12 +225,16 @@ class Namespace(socketio.Namespace):  # type: ignore[misc]
         except KeyError:
             raise UnknownEvent(f"{event[:MAX_NAME]} is not a command of {self.namespace}") from None
 
-    def _read(self, client: Client, event: str, message: Any, args: list[Any]) -> Any:
+    def _read(self, client: Client, event: str, message: Any, args: list[Any], binary: bool) -> Any:
         if client.principal.expired(time.time()) and message is not AuthRefresh:
             raise TokenExpired("The token has ended")
         if len(args) > 1:
             raise InvalidPayload(f"{event} takes one payload, not {len(args)}")
         payload = args[0] if args and args[0] is not None else {}
+        refuse_many_members(payload)
+        if binary:
+            with turns.work() as pause:
+                refuse_bytes(payload, pause)
         try:
             return msgspec.convert(payload, message)
         except msgspec.ValidationError as error:
@@ -211,5 +261,6 @@ class RootNamespace(Namespace):
 
 def _internal(event: str) -> Internal:
     correlation_id = secrets.token_hex(8)
+    FAILURES.add("command")
     _log.exception("the handler of %s failed", event, extra={"correlation_id": correlation_id})
     return Internal("Something went wrong here", correlationId=correlation_id)

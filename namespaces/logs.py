@@ -1,8 +1,8 @@
 """/logs: a tenant's log records, from history and live."""
 
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.logs import (
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.logs import (
     Cleared,
     ClearLogs,
     FilterLogs,
@@ -13,11 +13,12 @@ from protocol.logs import (
     Unsubscribed,
     UnsubscribeLogs,
 )
-from services.logs import NAMESPACE, Logs
+from mintflow_realtime.services.logs import NAMESPACE, Logs
 
 
 class LogsNamespace(Namespace):
     read_scope = "logs:read"
+    only_subscribes = True
 
     def __init__(self, logs: Logs) -> None:
         super().__init__(NAMESPACE)

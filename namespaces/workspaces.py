@@ -1,8 +1,8 @@
 """/workspaces: states that several clients share, and who they are."""
 
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.workspaces import (
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.workspaces import (
     JoinWorkspace,
     LeaveWorkspace,
     UpdatePresence,
@@ -11,8 +11,8 @@ from protocol.workspaces import (
     WorkspaceJoined,
     WorkspaceUpdated,
 )
-from services.presence import NAMESPACE
-from services.workspaces import Workspaces
+from mintflow_realtime.services.workspaces.presence import NAMESPACE
+from mintflow_realtime.services.workspaces.service import Workspaces
 
 
 class WorkspacesNamespace(Namespace):

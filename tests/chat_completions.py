@@ -1,7 +1,10 @@
 """A server of the tests' own that speaks the chat-completions protocol, well or badly, and sees clients go.
 
 The request's model says how it answers: `normal`, `slow`, `odd`, `halves`, `cut`, `unfinished`, `malformed`, `binary`,
-`silent`, `stall`, `busy` (429 once), `busier` (429 twice), `401`, `500`, and so on. The text is `TEXT`.
+`silent`, `stall`, `busy` (429 once), `busier` (429 twice), `401`, `500`, and so on. The text is `TEXT`. `comments`
+sends a comment every 0.2 s, for eight seconds, before the text; `end:REASON` and `empty:REASON` end with that reason,
+with the text or without; `unstreamed` can't stream; `reasonless` gives no reason; `without:NAME,NAME` refuses requests
+that have one of the options, one by one, and `value:NAME` for its value.
 """
 
 import http.server
@@ -85,13 +88,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(429, "600")
         elif model == "silent":
             self._hold(seen, 30)
-        elif body.get("stream"):
+        elif model.startswith("without:") and (named := [name for name in model[8:].split(",") if name in body]):
+            self._refuse(400, message=f"Unsupported parameter: '{named[0]}' is not supported with this model.")
+        elif model.startswith("value:") and model[6:] in body:
+            self._refuse(400, message=f"{model[6:]} is too large: it must be at most 4")
+        elif body.get("stream") and model != "unstreamed":
             self._stream(seen, model)
         else:
             self._whole(seen, model)
 
-    def _refuse(self, status: int, retry_after: str = "") -> None:
-        text = json.dumps({"error": {"message": "a secret of sk-upstream", "type": "x", "code": None}}).encode()
+    def _refuse(self, status: int, retry_after: str = "", message: str = "a secret of sk-upstream") -> None:
+        text = json.dumps({"error": {"message": message, "type": "x", "code": None}}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -109,7 +116,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 "object": "chat.completion",
                 "created": 1,
                 "model": "upstream-" + model,
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}],
+                "choices": [
+                    {
+                        "index": 0,
+                        "finish_reason": _reason(model),
+                        "message": {"role": "assistant", "content": None if model.startswith("empty:") else TEXT},
+                    }
+                ],
                 "usage": USAGE,
             }
         ).encode()
@@ -177,6 +190,10 @@ def _parts(model: str) -> Iterator[bytes | float]:
         yield from (raw[place : place + 1] for place in range(200))
         yield from (raw[place : place + 7] for place in range(200, len(raw), 7))
         return
+    if model == "comments":
+        for _ in range(40):
+            yield b": still at it\n\n"
+            yield 0.2
     for place, frame in enumerate(frames):
         if model == "cut" and place == 4:
             yield frame[:20]
@@ -201,6 +218,10 @@ def _parts(model: str) -> Iterator[bytes | float]:
                 yield SLOW_SECONDS
 
 
+def _reason(model: str) -> str:
+    return model.partition(":")[2] if model.startswith(("end:", "empty:")) else "stop"
+
+
 def _frames(model: str) -> Iterator[bytes]:
     yield b": a comment\n\n"
     yield _frame({"role": "assistant", "content": ""})
@@ -209,11 +230,11 @@ def _frames(model: str) -> Iterator[bytes]:
         yield _frame({"content": "a\ud83c"}, ascii=True)
         yield _frame({"content": "\udf89b\ud83c"}, ascii=True)
         yield _frame({"content": "c"}, ascii=True)
-    else:
+    elif not model.startswith("empty:"):
         words = [f"{number} " for number in range(1200)] if model == "many" else WORDS
         for word in words * (20 if model == "slow" else 1):
             yield _frame({"content": word})
-    yield _frame({}, finish="stop")
+    yield _frame({}, finish=None if model == "reasonless" else _reason(model))
     usage = {"id": "c1", "object": "chat.completion.chunk", "model": "m", "created": 1, "choices": [], "usage": USAGE}
     yield b"data: " + json.dumps(usage).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"

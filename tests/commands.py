@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from typing import NamedTuple
 
-import namespaces
-from auth.policy import READ_SCOPE
-from namespaces.base import Namespace
+from mintflow_realtime import namespaces
+from mintflow_realtime.auth.policy import READ_SCOPE
+from mintflow_realtime.namespaces.base import Namespace
 
 # Events that come by themselves, whatever a client has just sent.
 UNASKED = frozenset(
@@ -25,9 +25,9 @@ class Served(NamedTuple):
 
 def _served() -> list[Served]:
     for module in pkgutil.iter_modules(namespaces.__path__):
-        importlib.import_module(f"namespaces.{module.name}")
+        importlib.import_module(f"{namespaces.__name__}.{module.name}")
     of_scope = {scope: namespace for namespace, scope in READ_SCOPE.items()}
-    classes = [one for one in Namespace.__subclasses__() if one.__module__.partition(".")[0] == "namespaces"]
+    classes = [one for one in Namespace.__subclasses__() if one.__module__.startswith(namespaces.__name__ + ".")]
     return sorted(
         Served("/" if one.read_scope is None else of_scope[one.read_scope], command, answer)
         for one in classes

@@ -7,11 +7,12 @@ import random
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import coverage
 import gevent
 import pytest
 import redis
@@ -19,12 +20,16 @@ from gevent import socket as gevent_socket
 from gevent.thread import LockType
 from greenlet import getcurrent, greenlet
 
-import stores.client
-from protocol.scripts import Keys
-from stores.client import RedisClient, connect
+import mintflow_realtime.stores.redis.client
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from tests.ports import held_descriptors
 from tests.redis_fixture import PrivateRedis
 
 _runs = itertools.count(1)
+_measuring = True
+UNIT = Path(__file__).parent / "unit"
 
 # CI tries the same mutations of the conformance corpus each time, a developer's machine others. Set here, in the
 # process that starts those which collect the tests: they must all collect the same.
@@ -37,6 +42,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("independent") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Measure what runs in this process in unit tests alone.
+
+    The others' clients are no part of what is measured, and cost twice as much; their servers measure for themselves.
+    """
+    global _measuring
+    running, here = coverage.Coverage.current(), UNIT in item.path.parents
+    if running is not None and here != _measuring:
+        (running.start if here else running.stop)()
+        _measuring = here
+    return (yield)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name keys that are made anew by each process by their parameter: all processes must collect the same tests."""
+    return argname if isinstance(val, str) and "-----BEGIN" in val else None
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +105,7 @@ def short_path() -> Iterator[Path]:
 def cooperative(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let redis-py, and who waits for its turn, wait in gevent's event loop, as in a monkey-patched process."""
     monkeypatch.setattr(redis.connection, "socket", gevent_socket)
-    monkeypatch.setattr(stores.client, "threading", SimpleNamespace(Lock=LockType))
+    monkeypatch.setattr(mintflow_realtime.stores.redis.client, "threading", SimpleNamespace(Lock=LockType))
 
 
 @pytest.fixture
@@ -109,4 +133,5 @@ def _greenlets() -> list[Any]:
 
 
 def _descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+    opened = {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+    return opened - held_descriptors()

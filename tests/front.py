@@ -1,4 +1,4 @@
-"""A real nginx with deploy/nginx.conf before two hosts, on a free port, stopped by process id."""
+"""A real nginx with deploy/nginx/mintflow.conf before two hosts, on a free port, stopped by process id."""
 
 import contextlib
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import requests
 
-from tests.servers import ROOT, Node, free_port, until
+from tests.ports import free_port
+from tests.servers import ROOT, Node, until
 
 _MAIN = """daemon off;
 pid {directory}/nginx.pid;
@@ -41,13 +42,15 @@ class Front:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.directory = Path(tempfile.mkdtemp(prefix="mf-nginx-"))
-        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        text = (ROOT / "deploy" / "nginx" / "mintflow.conf").read_text()
         for written, ours in (
             ("10.0.0.1:3000", f"127.0.0.1:{first.port}"),
             ("10.0.0.2:3000", f"127.0.0.1:{second.port}"),
-            ("listen 80;", f"listen 127.0.0.1:{port} backlog=1024;"),
+            ("listen 80 default_server;", f"listen 127.0.0.1:{port} backlog=1024;"),
+            # The tests want to see them, in error.log.
+            ("error_log /var/log/nginx/mintflow.log crit;", ""),
         ):
-            assert written in text, f"deploy/nginx.conf has no {written}"
+            assert written in text, f"deploy/nginx/mintflow.conf has no {written}"
             text = text.replace(written, ours)
         (self.directory / "mintflow.conf").write_text(text)
         (self.directory / "nginx.conf").write_text(_MAIN.format(directory=self.directory))

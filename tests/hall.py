@@ -6,13 +6,13 @@ from typing import Any
 
 import socketio
 
-from fanout.manager import Manager
-from fanout.membership import Membership
-from protocol import wire_json
-from protocol.envelope import Announcement, Header, parse_offset
-from protocol.scripts import Runner
-from transport.outgoing import Outgoing
-from transport.sockets import SocketServer
+from mintflow_realtime.fanout.deliver.manager import Manager
+from mintflow_realtime.fanout.deliver.membership import Membership
+from mintflow_realtime.protocol import wire_json
+from mintflow_realtime.protocol.envelope import Announcement, Header, parse_offset
+from mintflow_realtime.protocol.scripts import Runner
+from mintflow_realtime.transport.engine_io.message import Message
+from mintflow_realtime.transport.socket_io.server import SocketServer
 
 
 class Hall:
@@ -29,13 +29,13 @@ class Hall:
             server.eio.send_packet = lambda eio_sid, packet: self._record(eio_sid, packet.data)
         manager.set_server(server)
 
-    def _record_message(self, eio_sid: str, message: Outgoing) -> None:
+    def _record_message(self, eio_sid: str, message: Message) -> None:
         # Without the 4 with which Engine.IO says that it is a message.
         for part in (message.text[1:], *message.attachments):
             if part:
                 self._record(eio_sid, part)
 
-    def _record_broadcast(self, eio_sids: Iterable[str], message: Outgoing) -> None:
+    def _record_broadcast(self, eio_sids: Iterable[str], message: Message) -> None:
         for eio_sid in eio_sids:
             self._record_message(eio_sid, message)
 

@@ -6,26 +6,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from auth.principal import Principal
-from auth.tickets import Tickets, ticket_key
-from auth.tokens import TokenVerifier
-from fanout.publisher import Caps, Publisher
-from namespaces.base import Namespace, RootNamespace
-from namespaces.clients import Client, Clients
-from namespaces.flows import FlowsNamespace
-from namespaces.gate import Gate
-from namespaces.logs import LogsNamespace
-from protocol.envelope import decode
-from protocol.scripts import Keys
-from protocol.wire_json import dumps
-from services.access import Access
-from services.events import Events
-from services.flows import Flows
-from services.logs import Logs
-from stores.access import AccessStore
-from stores.client import RedisClient
-from stores.logs import LogStore
-from stores.runs import RunStore
+from mintflow_realtime.admission.clients import Client, Clients
+from mintflow_realtime.admission.gate import Gate
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.auth.tickets import Tickets, ticket_key
+from mintflow_realtime.auth.tokens import TokenVerifier
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.namespaces.base import Namespace, RootNamespace
+from mintflow_realtime.namespaces.flows import FlowsNamespace
+from mintflow_realtime.namespaces.logs import LogsNamespace
+from mintflow_realtime.protocol.envelope import decode
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.protocol.wire_json import dumps
+from mintflow_realtime.services.access import Access
+from mintflow_realtime.services.events import Events
+from mintflow_realtime.services.flows import Flows
+from mintflow_realtime.services.logs import Logs
+from mintflow_realtime.stores.access.store import AccessStore
+from mintflow_realtime.stores.logs.store import LogStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.runs.store import RunStore
 from tests import hall
 from tests.servers import SECRET
 
@@ -56,7 +56,7 @@ class Answers:
         return self.acks[0] if self.acked else self.events[0]
 
 
-class Ears:
+class OpenChannels:
     """The channels of a node that hears everything; it counts what is open."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class House:
             anonymous_scope=ALL,
             api_keys={},
         )
-        self.ears, self.closed = Ears(), []
+        self.channels, self.closed = OpenChannels(), []
         self.now: float | None = None
         self.handlers: dict[str, Any] = {
             one.namespace: one for one in (RootNamespace("/"), LogsNamespace(self.logs), FlowsNamespace(self.flows))
@@ -117,15 +117,19 @@ class House:
             self.access,
             Clients(rate, burst, lambda: self.now or time.time()),
             self.manager,
-            self.ears,
-            self.handlers.get,
+            self.channels,
+            self._typed_namespace,
             lambda connection, reason: self.closed.append((connection, reason)),
         )
         for handler in self.handlers.values():
-            handler.desk = self.gate
+            handler.context = self.gate
+
+    def _typed_namespace(self, name: str) -> Namespace | None:
+        handler = self.handlers.get(name)
+        return handler if isinstance(handler, Namespace) else None
 
     def serve(self, handler: Namespace) -> None:
-        handler.desk = self.gate
+        handler.context = self.gate
         self.handlers[handler.namespace] = handler
 
     def join(self, namespace: str, connection: str = "e1", tenant: str = "acme", **principal: Any) -> Client:
@@ -135,7 +139,7 @@ class House:
         who = replace(Principal.system(tenant), **principal)
         client = Client(sid, connection, namespace, who)
         self.gate.clients.add(client)
-        self.ears.open(tenant, namespace)
+        self.channels.open(tenant, namespace)
         self.manager.connect(sid, namespace)
         self.gate.joined(sid, namespace)
         return client

@@ -4,11 +4,12 @@ import itertools
 import select
 import sys
 
-from fanout.publisher import Caps, Publisher
-from protocol.scripts import Keys
-from services.logs import Logs
-from stores.client import RedisClient, connect
-from stores.logs import LogStore
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.logs import Logs
+from mintflow_realtime.stores.logs.store import LogStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 
 
 def main(url: str, prefix: str) -> None:

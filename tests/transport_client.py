@@ -14,9 +14,9 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
-from transport.engine import EngineServer
-from transport.listener import Server
-from transport.options import TransportOptions
+from mintflow_realtime.transport.engine_io.server import EngineServer
+from mintflow_realtime.transport.worker.options import TransportOptions
+from mintflow_realtime.transport.worker.server import Server
 
 PATH = "/socket.io/"
 POLLING = "?EIO=4&transport=polling"
@@ -36,12 +36,14 @@ class Application:
 
     def __init__(self, engine: Any, affinity_dir: str | None = None) -> None:
         self.engine = engine
+        self.seen: list[str] = []
         if isinstance(engine, EngineServer):
             self.transport = TransportOptions("/socket.io", "*", affinity_dir, engine.node_tag, engine)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"].rstrip("/") == "/socket.io":
             return self.engine.handle_request(environ, start_response)
+        self.seen.append(environ["PATH_INFO"])
         body = environ["wsgi.input"].read()
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"nothing here: %d" % len(body)]
@@ -158,7 +160,7 @@ class Http:
         encoded = body.encode() if isinstance(body, str) else body
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        if encoded is not None and "Transfer_Encoding" not in headers:
+        if encoded is not None and not {"Transfer_Encoding", "Content_Length"} & headers.keys():
             lines.append(f"Content-Length: {len(encoded)}")
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + (encoded or b""))
 

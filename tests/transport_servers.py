@@ -14,6 +14,8 @@ from typing import Any
 
 import requests
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parent.parent
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
@@ -43,7 +45,7 @@ def gunicorn(
     return subprocess.Popen(
         [*command, application],
         cwd=ROOT,
-        env=os.environ | environ,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")} | environ,
         pass_fds=[listener.fileno()],
         stderr=subprocess.PIPE,
         text=True,
@@ -56,7 +58,7 @@ def workers(count: int, directory: Path, stock: bool = False) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         environ = {"STOCK": "1"} if stock else {"AFFINITY_DIR": str(directory)}
-        worker = STOCK_WORKER if stock else "transport.worker.Worker"
+        worker = STOCK_WORKER if stock else "mintflow_realtime.transport.worker.gunicorn_worker.Worker"
         arguments = ["--workers", str(count), "--worker-class", worker, "--worker-connections", "2000"]
         with gunicorn(listener, *arguments, **environ) as process:
             try:
@@ -72,8 +74,7 @@ def workers(count: int, directory: Path, stock: bool = False) -> Iterator[str]:
 @contextmanager
 def single() -> Iterator[str]:
     """Run the application in one process, without gunicorn."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.transport_app", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -36,6 +36,7 @@ class Watcher:
         *namespaces: str,
         auth: dict[str, Any] | None = None,
         transports: list[str] | None = None,
+        headers: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.events: list[tuple[str, str, Any]] = []
@@ -56,6 +57,7 @@ class Watcher:
             url,
             namespaces=list(namespaces),
             auth=auth or {},
+            headers=headers or {},
             transports=transports or ["websocket"],
             wait_timeout=10,
         )

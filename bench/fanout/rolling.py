@@ -9,7 +9,7 @@ from bench.harness.loader import Loader
 from bench.harness.processes import Redis, until
 from bench.harness.report import Figures
 from bench.harness.servers import Ours
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
 
 CLIENTS = 100
 RATE = 100

@@ -15,13 +15,20 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BENCH = ROOT / "bench"
 START_SECONDS = 30.0
 STOP_SECONDS = 25.0
+SAID = 1000  # characters: an exception's last lines
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a TCP port that nobody has and, until this process ends, nobody is given.
+
+    A socket stays bound to it. One that sets SO_REUSEADDR, as servers do, may listen beside it.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port = int(listener.getsockname()[1])
+    listener.detach()
+    return port
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -53,17 +60,17 @@ def answers(port: int) -> bool:
 
 
 class Process:
-    """One process with its own directory, which holds what it prints."""
+    """One process with its own directory, which holds what it prints; it works in, and imports from, `root`."""
 
-    def __init__(self, command: list[str], env: dict[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], env: dict[str, str] | None = None, root: Path = ROOT) -> None:
         # A UNIX socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="mf-bench-"))
         self.output = self.directory / "out"
-        base = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "PYTHONPATH": str(ROOT)}
+        base = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "PYTHONPATH": str(root)}
         base["DATA_DIR"] = str(self.directory / "data")
         with open(self.output, "wb") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**base, **(env or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                command, cwd=root, env={**base, **(env or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
 
     @property
@@ -76,13 +83,17 @@ class Process:
 
     def wait_for(self, port: int) -> None:
         """Wait until the process listens. Raises RuntimeError where it ended, TimeoutError where it doesn't."""
+        self.wait_until(lambda: listens(port), f"port {port} is open")
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until it is as it is to be. Raises RuntimeError where it ended, TimeoutError where it doesn't come."""
 
         def ready() -> bool:
             if self.process.poll() is not None:
-                raise RuntimeError(f"ended with {self.process.returncode}:\n{self.text()}")
-            return listens(port)
+                raise RuntimeError(f"ended with {self.process.returncode}:\n{self.text()[-SAID:]}")
+            return condition()
 
-        until(ready, START_SECONDS, f"port {port} is open")
+        until(ready, START_SECONDS, what)
 
     def text(self) -> str:
         """Return what the process has printed."""
@@ -111,9 +122,13 @@ class Redis(Process):
             raise RuntimeError("redis-server is missing: run `make redis`")
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         super().__init__([found, *options])
-        self.wait_for(self.port)
+        try:
+            self.wait_for(self.port)
+        except BaseException:
+            self.stop()
+            raise
 
 
-def gunicorn(*arguments: str) -> list[str]:
-    """Return the command that starts gunicorn with this Python."""
-    return [sys.executable, "-m", "gunicorn", *arguments]
+def gunicorn(*arguments: str, python: str = sys.executable) -> list[str]:
+    """Return the command that starts gunicorn, with this Python by default."""
+    return [python, "-m", "gunicorn", *arguments]

@@ -23,9 +23,10 @@ class Target(NamedTuple):
 
 
 class Rounds:
-    """All figures of a run, kept as JSON lines too: one a figure."""
+    """All figures of a run, kept as JSON lines too: one a figure. Ratios are of `subject` by each other server."""
 
-    def __init__(self, name: str, versions: dict[str, str]) -> None:
+    def __init__(self, name: str, versions: dict[str, str], subject: str = "ours") -> None:
+        self._subject = subject
         descriptor, path = tempfile.mkstemp(prefix=f"mf-{name}-", suffix=".jsonl")
         self.path = Path(path)
         self._file: TextIO = os.fdopen(descriptor, "w")
@@ -50,47 +51,50 @@ class Rounds:
         """Return a figure of one server, by rounds."""
         return [one[figure] for one in self._by_server.get(server, []) if figure in one]
 
-    def ratios(self, figure: str, to: str) -> list[float]:
-        """Return ours by another's, by rounds: only what was measured side by side is compared."""
-        pairs = zip(self.values("ours", figure), self.values(to, figure), strict=False)
-        return [ours / other for ours, other in pairs if other > 0]
+    def ratios(self, figure: str, to: str, of: str = "") -> list[float]:
+        """Return the subject's, or those of `of`, by another's, by rounds: only what was measured side by side."""
+        pairs = zip(self.values(of or self._subject, figure), self.values(to, figure), strict=False)
+        return [one / other for one, other in pairs if other > 0]
 
     def tables(self, targets: Sequence[Target]) -> str:
         """Return every figure, and ours by each other's, as `median (min-max)`, with what must be reached."""
         servers = list(self._by_server)
         rows = [["", *servers]]
         for figure in self.figures():
-            rows.append([figure, *(_spread(self.values(server, figure)) for server in servers)])
-        others = [server for server in servers if server not in ("ours", "bare")]
-        ratios = [["ours by", *others, ""]]
+            rows.append([figure, *(spread(self.values(server, figure)) for server in servers)])
+        others = self._others()
+        ratios = [[f"{self._subject} by", *others, ""]]
         for figure in self.figures():
-            cells = [_spread(self.ratios(figure, other)) for other in others]
+            cells = [spread(self.ratios(figure, other)) for other in others]
             verdicts = self._verdicts(figure, targets)
             if any(cells) or verdicts:
                 ratios.append([figure, *cells, verdicts])
-        return _aligned(rows) + ("\n\n" + _aligned(ratios) if len(ratios) > 1 else "")
+        return aligned(rows) + ("\n\n" + aligned(ratios) if len(ratios) > 1 else "")
 
     def _verdicts(self, figure: str, targets: Sequence[Target]) -> str:
         told = []
         for target in targets:
-            values = self.ratios(figure, target.to) if target.to else self.values("ours", figure)
+            values = self.ratios(figure, target.to) if target.to else self.values(self._subject, figure)
             if target.figure == figure and values:
                 verdict = "reached" if statistics.median(values) <= target.most else "missed"
                 told.append(f"{verdict}: at most {target.most:g}" + (f" of {target.to}" if target.to else ""))
         return ", ".join(told)
 
+    def _others(self) -> list[str]:
+        return [server for server in self._by_server if server not in (self._subject, "bare")]
+
     def close(self) -> None:
         """Write the ratios too, and close the file; it stays."""
-        others = [server for server in self._by_server if server not in ("ours", "bare")]
-        for figure, other in itertools.product(self.figures(), others):
+        for figure, other in itertools.product(self.figures(), self._others()):
             ratios = self.ratios(figure, other)
             if ratios:
-                spread = {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)}
-                self._write({"ratio": f"ours/{other}", "figure": figure, **spread})
+                limits = {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)}
+                self._write({"ratio": f"{self._subject}/{other}", "figure": figure, **limits})
         self._file.close()
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Return `median (min-max)`, and nothing of no values."""
     if not values:
         return ""
     middle, low, high = statistics.median(values), min(values), max(values)
@@ -103,7 +107,8 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as lines whose columns are below each other."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -4,9 +4,11 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+from bench.harness.checkouts import Checkout
 from bench.harness.cost import cpu_seconds
-from bench.harness.processes import BENCH, START_SECONDS, Process, answers, free_port, gunicorn, until
+from bench.harness.processes import BENCH, ROOT, Process, answers, free_port, gunicorn
 
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
@@ -16,13 +18,13 @@ class Server(Process):
 
     name = ""
 
-    def __init__(self, command: list[str], port: int, env: dict[str, str]) -> None:
+    def __init__(self, command: list[str], port: int, env: dict[str, str], root: Path = ROOT) -> None:
         self.port = port
-        super().__init__(command, env)
+        super().__init__(command, env, root)
         try:
             self.wait_for(port)
             # gunicorn's master listens before it has a worker.
-            until(lambda: self.worker > 0 and answers(port), START_SECONDS, "the server answers")
+            self.wait_until(lambda: self.worker > 0 and answers(port), "the server answers")
         except BaseException:
             self.stop()
             raise
@@ -38,14 +40,17 @@ class Server(Process):
 
 
 class Ours(Server):
-    """This project's server: gunicorn.conf.py, every limit at its default."""
+    """This project's server: gunicorn.conf.py, every limit at its default; of this checkout, or of another."""
 
     name = "ours"
 
-    def __init__(self, redis_url: str, application: str = "ours", workers: int = 1) -> None:
-        port = free_port()
+    def __init__(
+        self, redis_url: str, application: str = "ours", workers: int = 1, checkout: Checkout | None = None
+    ) -> None:
+        port, checkout = free_port(), checkout or Checkout(ROOT, sys.executable)
         env = {"PORT": str(port), "WEB_CONCURRENCY": str(workers), "REDIS_URL": redis_url, "LOG_LEVEL": "warning"}
-        super().__init__(gunicorn("-c", "gunicorn.conf.py", f"bench.servers.{application}:application"), port, env)
+        arguments = ("-c", "gunicorn.conf.py", f"bench.servers.{application}:application")
+        super().__init__(gunicorn(*arguments, python=checkout.python), port, env, checkout.root)
 
 
 class Stock(Server):

@@ -5,7 +5,8 @@ from typing import Any
 import socketio
 
 from bench.servers.feed import ControlNamespace
-from server import SocketManager, create_app
+from mintflow_realtime.app.socket_manager import SocketManager
+from server import create_app
 
 TENANT = "default"  # where clients without a token are
 ROOM = "all"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from bench.harness.cost import cpu_seconds, memory
-from bench.harness.loader import Loader
+from bench.harness.loader import Loader, LoadError
 from bench.harness.servers import Server
 
 Figures = dict[str, float]
@@ -17,6 +17,7 @@ IDLE_CONNECTIONS = 4000
 WARM_CONNECTIONS = 3000
 MESSAGE_BYTES = 990_000  # under the limit of all three, a million
 SETTLE_SECONDS = 0.3
+SETTLE_MOST_SECONDS = 60.0
 
 
 @dataclass
@@ -50,8 +51,10 @@ class Bench:
 
     def settle(self) -> None:
         """Let what is left over of the last clients happen before anything is measured."""
+        deadline = time.monotonic() + SETTLE_MOST_SECONDS
         while self.cpu(lambda: time.sleep(SETTLE_SECONDS))[0] > 0.05 * SETTLE_SECONDS:
-            pass
+            if time.monotonic() > deadline:
+                raise LoadError(f"the server was still busy after {SETTLE_MOST_SECONDS:g} s without anything to do")
 
 
 def warm(bench: Bench) -> None:

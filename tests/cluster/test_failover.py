@@ -7,12 +7,12 @@ from typing import Any
 import gevent
 import pytest
 
-from emitter import Emitter
-from fanout.publisher import Caps, Publisher, Repeat, plain_event
-from protocol.envelope import Event, Offset, Published
-from protocol.errors import Unavailable
-from protocol.scripts import Keys
-from stores.redis_url import open_redis
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher, Repeat, plain_event
+from mintflow_realtime.protocol.envelope import Event, Offset, Published
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.url import open_redis
 from tests.crowd import Crowd
 from tests.redis_groups import Member, Pair, paused
 from tests.servers import Node, stopping, until
@@ -31,7 +31,7 @@ class Press:
 
     def publish(self, number: int, key: str | None = None) -> Published:
         event = plain_event(("acme:",), "e", number)
-        return self.publisher.publish("acme", NS, [event], repeat=Repeat.of(key, number))
+        return self.publisher.publish("acme", NS, [event], repeat=Repeat.of(key, NS, number))
 
     def numbers(self) -> list[Any]:
         """Return what the log holds."""
@@ -131,10 +131,10 @@ def test_a_large_batch_is_confirmed_whole_and_is_whole_after_a_failover(
     ours.publisher.publish("acme", NS, whole)
     with paused(pair.replica):
         with pytest.raises(Unavailable, match="replicas"):
-            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1))
+            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", NS, 1))
         cut_off(pair)
         with pytest.raises(Unavailable, match="replicas"):
-            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1))
+            ours.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", NS, 1))
         assert len(ours.numbers()) == 400, "all of it is there, and not confirmed"
     until(lambda: pair.replicas_of(pair.master), 10)
     until(lambda: not _unconfirmed(ours, whole), 10)
@@ -142,14 +142,14 @@ def test_a_large_batch_is_confirmed_whole_and_is_whole_after_a_failover(
     pair.replica.ask("REPLICAOF", "NO", "ONE")
     theirs = press(pair.replica)
     assert theirs.numbers() == [f'["e",{number}]' for number in range(200)] * 2
-    assert theirs.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", 1)).repeated
+    assert theirs.publisher.publish("acme", NS, whole, repeat=Repeat.of("k", NS, 1)).repeated
     theirs.publisher.batches.finish_abandoned(0)
     assert len(theirs.numbers()) == 400
 
 
 def _unconfirmed(press: Press, events: list[Event]) -> bool:
     try:
-        return not press.publisher.publish("acme", NS, events, repeat=Repeat.of("k", 1)).repeated
+        return not press.publisher.publish("acme", NS, events, repeat=Repeat.of("k", NS, 1)).repeated
     except Unavailable:
         return True
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import requests
 
-from config import Settings
-from emitter import Emitter
-from fanout.order import Order
-from protocol.envelope import Announcement, Header, Offset
-from protocol.errors import Unavailable
-from protocol.scripts import Arg, Script
-from stores.client import RedisClient, connect
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.fanout.subscribe.order import Order
+from mintflow_realtime.protocol.envelope import Announcement, Header, Offset
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.protocol.scripts import Arg, Script
+from mintflow_realtime.settings.settings import Settings
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.crowd import Crowd
 from tests.servers import API_KEY, Node, RedisServer, stopping, token, until
 from tests.watcher import Watcher
@@ -229,9 +230,10 @@ class KillFirst(RedisClient):
         super().__init__(self.redis)
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        run_id = self.redis.info("server")["run_id"]
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            pipe.execute_command("EVAL", script.text, len(keys), *keys, *args)
+            pipe.execute_command("EVAL", script.text, len(keys), *keys, *args, run_id)
             return pipe.execute()[1]
 
 
@@ -419,9 +421,9 @@ def test_a_publish_during_an_outage_happened_wholly_or_not_at_all(
 def test_an_early_event_of_a_new_epoch_does_not_hide_what_was_lost() -> None:
     """Redis lost everything and gave as many new numbers as the node had heard, before the node was back."""
     order = Order()
-    order.hold()
+    order.keep()
     assert list(order.align(Offset("a", 5))) == []
-    order.hold()
+    order.keep()
     sixth = Announcement(Offset("b", 6), Header(("acme:",)), '["x"]')
     assert list(order.accept(sixth)) == []
     assert list(order.align(Offset("b", 6))) in ([], [sixth])

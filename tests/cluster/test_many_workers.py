@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from config import Settings
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.settings.settings import Settings
 from tests.crowd import Crowd
 from tests.front import Front
 from tests.servers import API_KEY, Node, RedisServer, run_js, stopping, token, until
@@ -31,7 +31,7 @@ ENV = {
 @pytest.fixture(scope="module")
 def four_workers(redis_server: RedisServer) -> Iterator[Node]:
     """`gunicorn -w 4` with this project's configuration; each worker has served a request."""
-    node = Node(measured=False, workers=4, REDIS_URL=redis_server.url, REDIS_PREFIX="four", **ENV)
+    node = Node(workers=4, REDIS_URL=redis_server.url, REDIS_PREFIX="four", **ENV)
     with stopping(node):
         node.wait_ready()
         for place in range(4):
@@ -44,7 +44,7 @@ def four_workers(redis_server: RedisServer) -> Iterator[Node]:
 def hosts(redis_server: RedisServer) -> Iterator[tuple[Node, Node]]:
     """Two hosts of two workers each."""
     first, second = (
-        Node(measured=False, workers=2, HOST_ID=str(number), REDIS_URL=redis_server.url, REDIS_PREFIX="hosts", **ENV)
+        Node(workers=2, HOST_ID=str(number), REDIS_URL=redis_server.url, REDIS_PREFIX="hosts", **ENV)
         for number in (1, 2)
     )
     with stopping(first, second):
@@ -58,7 +58,7 @@ def front(hosts: tuple[Node, Node]) -> Iterator[Front]:
         yield front
 
 
-def stay(url: str, clients: int, padding: int = 0, seconds: int = 45) -> Any:
+def stay(url: str, clients: int, padding: int = 0, seconds: int = 90) -> Any:
     arguments = (url, str(clients), token("crowd"), API_KEY, str(padding), str(seconds * 1000))
     return json.loads(run_js("stay.mjs", *arguments, seconds=seconds + 15).splitlines()[-1])
 
@@ -69,6 +69,7 @@ def undisturbed(clients: int) -> dict[str, Any]:
     return {**dict.fromkeys(names, clients), "errors": {}, "lost": {}}
 
 
+@pytest.mark.timeout(240)
 def test_five_hundred_clients_of_four_workers(four_workers: Node) -> None:
     assert stay(four_workers.url, 500) == undisturbed(500)
 
@@ -202,6 +203,7 @@ def test_pipelined_requests_of_different_workers_sessions(four_workers: Node) ->
             assert status == 200 and acks == ["0", "1", "2", "3", "4"], packets
 
 
+@pytest.mark.timeout(240)
 def test_five_hundred_clients_of_two_hosts_behind_nginx(front: Front, hosts: tuple[Node, Node]) -> None:
     assert stay(front.url, 500) == undisturbed(500)
     assert stay(front.url, 20, padding=8000) == undisturbed(20)
@@ -222,7 +224,7 @@ def test_nginx_finds_a_sessions_host_by_its_id(front: Front, hosts: tuple[Node, 
 
 def test_a_host_that_is_gone_costs_nobody_a_first_request(redis_server: RedisServer) -> None:
     env = {"REDIS_URL": redis_server.url, "REDIS_PREFIX": "gone", **ENV}
-    first, second = Node(measured=False, HOST_ID="1", **env), Node(measured=False, HOST_ID="2", **env)
+    first, second = Node(HOST_ID="1", **env), Node(HOST_ID="2", **env)
     with stopping(first, second):
         first.wait_ready(), second.wait_ready()
         front = Front(first, second)
@@ -242,7 +244,7 @@ def test_a_host_that_is_gone_costs_nobody_a_first_request(redis_server: RedisSer
 def test_one_host_after_the_other_is_replaced(redis_server: RedisServer) -> None:
     """A deploy over hosts: clients find the other host by themselves, and none is refused or left with a silent gap."""
     env = {"REDIS_URL": redis_server.url, "REDIS_PREFIX": "deploy", **ENV}
-    first, second = (Node(measured=False, workers=2, HOST_ID=str(number), **env) for number in (1, 2))
+    first, second = (Node(workers=2, HOST_ID=str(number), **env) for number in (1, 2))
     settings = Settings.from_env(first.env)
     with stopping(first, second), Emitter(settings=settings) as emit:
         first.wait_ready(), second.wait_ready()

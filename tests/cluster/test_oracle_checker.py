@@ -200,6 +200,14 @@ def test_an_event_of_nobody_or_of_a_failed_publish_is_found() -> None:
 
 def test_an_event_before_connect_is_found_but_for_recoveries() -> None:
     assert wrong(TEN[:1], history(event(1, at=0.0), FRESH)) == [(EARLY, "c", "a1")]
+
+
+def test_what_a_cut_replay_left_in_a_client_comes_with_the_next_connect_where_redis_forgot_its_session() -> None:
+    back = [Seen(0.0, "connect", "fresh"), Seen(2.0, "lost"), event(1, at=5.0), Seen(5.1, "connect", "fresh")]
+    told = [*back, Seen(5.2, "resync", "expired")]
+    assert wrong(TEN[:1], history(*told), forgot=(3.0,)) == []
+    assert wrong(TEN[:1], history(*told), forgot=(1.0,)) == [(EARLY, "c", "a1")]
+    assert wrong(TEN[:1], history(*told)) == [(EARLY, "c", "a1")]
     away = Seen(1.0, "lost", "x")
     assert wrong(TEN[:1], history(FRESH, away, event(1), RECOVERED)) == []
 

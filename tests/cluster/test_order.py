@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
 from tests.crowd import Crowd
 from tests.servers import API_KEY, ROOT, Node, RedisServer, stopping, token
 from tests.watcher import Watcher
@@ -29,7 +29,7 @@ with requests.Session() as http:
 """
 EMITTER_PUBLISHER = """
 import sys
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
 url, key, name, each = sys.argv[1:]
 with Emitter(url) as emit:
     for n in range(int(each)):
@@ -112,7 +112,7 @@ def test_nothing_reaches_another_tenant_and_all_of_ones_own_arrives_once(
 ) -> None:
     script = """
 import sys
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
 url, tenant, rounds = sys.argv[1:]
 with Emitter(url) as emit:
     for n in range(int(rounds)):

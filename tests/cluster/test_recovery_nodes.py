@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from config import Settings
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.settings.settings import Settings
 from tests.comeback import Comeback
 from tests.servers import Node, RedisServer, stopping, token, until
 from tests.watcher import Watcher

@@ -11,13 +11,13 @@ import requests
 import socketio
 from redis.crc import key_slot
 
-from emitter import Emitter
-from fanout.publisher import Caps, Publisher, Repeat, plain_event
-from fanout.rooms import tenant_room
-from protocol.errors import Unavailable
-from protocol.scripts import Keys
-from stores.cluster import ClusterClient
-from stores.redis_url import open_redis
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher, Repeat, plain_event
+from mintflow_realtime.fanout.rooms import tenant_room
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.cluster import ClusterClient
+from mintflow_realtime.stores.redis.url import open_redis
 from tests.redis_groups import Cluster, Member, paused
 from tests.servers import Node, stopping, token, until
 from tests.watcher import Watcher
@@ -184,7 +184,7 @@ def test_a_slot_that_moves_under_a_tenant(node: Node, cluster: Cluster, client: 
 
     def publish(number: int) -> str:
         event = plain_event((f"{tenant}:",), "e", number)
-        return publisher.publish(tenant, "/n", [event], repeat=Repeat.of(f"k{number}", number)).offset
+        return publisher.publish(tenant, "/n", [event], repeat=Repeat.of(f"k{number}", "/n", number)).offset
 
     one = watcher(node, tenant, "/flows")
     with stopping(one):
@@ -286,3 +286,24 @@ def test_a_killed_master_s_tenants_go_on_with_its_replica(
 def _offsets_agree(master: Member) -> bool:
     replication = master.told("replication")
     return bool(replication["slave0"]["offset"] == replication["master_repl_offset"])
+
+
+def test_who_is_connected_and_why_whichever_master_a_tenant_is_on(
+    node: Node, tenants: list[str], emit: Emitter
+) -> None:
+    clients = [watcher(node, tenant, "/logs", user="asked") for tenant in tenants]
+    with stopping(*clients):
+        for tenant, client in zip(tenants, clients, strict=True):
+            offset = emit.logs.append(tenant, message="one").offset
+            client.wait("new_log")
+
+            def asked(path: str, tenant: str = tenant) -> Any:
+                answer = http(node, tenant, "GET", path)
+                assert answer.status_code in (200, 503), answer.text
+                found = answer.json()
+                return found if answer.status_code == 200 and not found.get("unanswered") else None
+
+            rows = until(lambda: asked(f"/connections?tenant={tenant}&userId=asked"), 20)["connections"]  # noqa: B023
+            assert [[*row["namespaces"]] for row in rows] == [["/logs"]]
+            found = until(lambda: asked(f"/why?offset={offset}&userId=asked"), 20)  # noqa: B023
+            assert [one["outcome"] for one in found["connections"]] == ["delivered"], found

@@ -122,8 +122,12 @@ def connecting(packs: Packs) -> None:
         one_of(lives('40/chat,{"sid":"x"}'), lives(f"44/chat?x=y,{invalid}")),
     )
     for namespace in ("", "/chat,"):
-        where = (namespace.strip(",") or "/",)
-        packs.add(CONNECTING + ", reference", f"twice: {namespace or '/'}", f"40{namespace}", ENDS, *where)
+        # The probe that follows is answered in `/`.
+        where = ("/", "/chat") if namespace else ("/",)
+        # An `auth` function of the stock client that calls back twice sends two; the reference ends the connection.
+        packs.add(CONNECTING + ", left open", f"twice: {namespace or '/'}", f"40{namespace}", LEFT_OPEN, *where)
+        other = f'40{namespace}{{"other":1}}'
+        packs.add(CONNECTING + ", reference", f"twice, unlike: {namespace or '/'}", other, ENDS, *where)
     for payload in ("[]", "[1]", '"text"', "null", "true", "1.5", "-1"):
         # "Object | Array", says the document; the reference takes objects alone, other servers anything.
         outcome = one_of(lives('40/chat,{"sid":"x"}'), OneError("/chat"), closes())

@@ -25,7 +25,7 @@ def _serving(node: Node) -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def single_node() -> Iterator[Node]:
     """One worker on an embedded Redis; clients without a token are anonymous."""
-    node = Node(**UNLIMITED)
+    node = Node(measured=True, **UNLIMITED)
     with _serving(node):
         yield node
 

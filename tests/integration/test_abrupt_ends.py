@@ -28,7 +28,6 @@ MEMORY_GROWTH = 4_000_000
 @pytest.fixture(scope="module")
 def node(shared_redis: PrivateRedis) -> Iterator[Node]:
     node = Node(
-        measured=False,
         application="tests.integration.apps.conformance:application",
         REDIS_URL=shared_redis.url,
         REDIS_PREFIX="ends",
@@ -46,7 +45,7 @@ def node(shared_redis: PrivateRedis) -> Iterator[Node]:
 def counts(node: Node) -> dict[str, int]:
     found = requests.get(node.url + "/_counts", timeout=5).json()
     # Greenlets that are kept for the next piece of work are few, and wait in one place.
-    greenlets = [place for place in found["standing"] if not place.endswith("crew.py:_live")]
+    greenlets = [place for place in found["standing"] if not place.endswith("greenlet_pool.py:_live")]
     return {**found["leftovers"], "greenlets": len(greenlets), "descriptors": found["descriptors"]}
 
 
@@ -87,8 +86,9 @@ def test_ten_thousand_abrupt_ends_leave_nothing(node: Node) -> None:
 
     held = 0
     with ThreadPoolExecutor(12) as pool, WebSocket(node.port).joined("/") as healthy:
-        for number in range(0, LOST, 100):
-            list(pool.map(lose, range(number, number + 100)))
+        # It answers its pings when it asks: within two seconds, on a slow machine too.
+        for number in range(0, LOST, 20):
+            list(pool.map(lose, range(number, number + 20)))
             assert healthy.ask(number) == [number]
             if number == WARM:
                 held = memory(node.workers()[0])
@@ -117,7 +117,6 @@ def test_peers_that_are_gone_in_silence_are_found_in_time(node: Node) -> None:
 def patient_node(shared_redis: PrivateRedis) -> Iterator[Node]:
     """A node whose heartbeats don't end who reads nothing: its outbox has to."""
     node = Node(
-        measured=False,
         application="tests.integration.apps.conformance:application",
         REDIS_URL=shared_redis.url,
         REDIS_PREFIX="patient",

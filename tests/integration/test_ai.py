@@ -118,7 +118,7 @@ def test_a_stream_begins_goes_on_and_ends(tenant: Tenant) -> None:
     assert [payload for _, payload in heard[1:-1]] == [
         {"requestId": "r1", "chunk": word, "index": index} for index, word in enumerate(WORDS)
     ]
-    assert heard[-1][1] == {"requestId": "r1", "status": "completed", "usage": USAGE}
+    assert heard[-1][1] == {"requestId": "r1", "status": "completed", "usage": USAGE, "finishReason": "stop"}
 
 
 def test_a_whole_answer_is_one_event(tenant: Tenant) -> None:
@@ -126,7 +126,8 @@ def test_a_whole_answer_is_one_event(tenant: Tenant) -> None:
     asked(client, "r1", model="other")
     ((name, payload),) = ended(client, "r1")
     assert name == "ai_response" and payload.pop("timestamp")
-    assert payload == {"requestId": "r1", "response": TEXT, "model": "upstream-other", "usage": USAGE}
+    expected = {"requestId": "r1", "response": TEXT, "model": "upstream-other", "usage": USAGE, "finishReason": "stop"}
+    assert payload == expected
 
 
 def test_text_is_exact_however_it_is_cut(tenant: Tenant) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stores.client import connect as open_redis
+from mintflow_realtime.stores.redis.connect import connect as open_redis
 from tests.plain_client import Plain
 from tests.publishing_batch import RECORDS
 from tests.servers import ROOT, Node, until

@@ -17,13 +17,15 @@ from tests.conformance.socket_io import Packets
 from tests.conformance.wire import Peer, payload
 from tests.servers import Node, stopping, until
 
-# Clients are patient with a server that fails seldom: one that is broken fails soon.
-PATIENCE, LATER_PATIENCE, FAILURES = 3.0, 0.5, 5
+# Clients are patient with a server that fails seldom: one that is broken fails soon, and is given up in the end, since
+# thousands of cases that wait for it would outlast CI, which then says nothing.
+PATIENCE, LATER_PATIENCE, FAILURES, GIVEN_UP = 10.0, 0.5, 5, 40
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
     node = Node(
+        measured=True,
         application="tests.integration.apps.conformance:application",
         SOCKET_MAX_PAYLOAD=str(rfc6455.MAX),
         SOCKET_RATE_LIMIT="0",
@@ -37,7 +39,7 @@ def node() -> Iterator[Node]:
 def counts(node: Node) -> dict[str, int]:
     found = requests.get(node.url + "/_counts", timeout=5).json()
     # Greenlets that are kept for the next piece of work are few, and wait in one place.
-    greenlets = [place for place in found["standing"] if not place.endswith("crew.py:_live")]
+    greenlets = [place for place in found["standing"] if not place.endswith("greenlet_pool.py:_live")]
     return {**found["leftovers"], "greenlets": len(greenlets), "descriptors": found["descriptors"]}
 
 
@@ -74,6 +76,7 @@ def server(node: Node) -> Iterator[Server]:
 def beating() -> Iterator[Server]:
     """A server whose heartbeats are those of the protocols' own test suites."""
     node = Node(
+        measured=True,
         application="tests.integration.apps.conformance:application",
         SOCKET_PING_INTERVAL=str(heartbeats.INTERVAL),
         SOCKET_PING_TIMEOUT=str(heartbeats.TIMEOUT),
@@ -93,6 +96,8 @@ failures = 0
 def patience(request: pytest.FixtureRequest) -> Iterator[None]:
     """Wait less once several cases have failed, for want of an answer perhaps."""
     global failures
+    if failures >= GIVEN_UP:
+        pytest.fail(f"given up: {failures} cases failed before")
     Peer.patience = PATIENCE if failures < FAILURES else LATER_PATIENCE
     failed = request.session.testsfailed
     yield

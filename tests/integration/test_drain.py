@@ -15,8 +15,9 @@ import gevent
 import pytest
 from gevent import socket
 
+from tests.ports import free_port
 from tests.redis_fixture import PrivateRedis
-from tests.servers import ROOT, Node, free_port, stopping
+from tests.servers import ROOT, Node, stopping
 from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, WebSocket, handshake, until
 from tests.transport_servers import STOCK_WORKER
 from tests.transport_servers import gunicorn as run_gunicorn

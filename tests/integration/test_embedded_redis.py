@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +22,7 @@ import pytest
 import requests
 from gunicorn.config import Config
 
-from stores import embedded
+from mintflow_realtime.stores.embedded import embedded
 from tests.servers import API_KEY, Node, stopping
 
 pytestmark = pytest.mark.independent
@@ -32,7 +33,7 @@ T = TypeVar("T")
 # Runs the Redis command that the path spells (/SET/key/value) and says which worker ran it.
 APPLICATION = """
 import json, os, redis
-from config import Settings
+from mintflow_realtime.settings.settings import Settings
 client = redis.Redis.from_url(Settings.from_env().redis_url, socket_timeout=5, decode_responses=True)
 
 def application(environ, start_response):
@@ -73,9 +74,9 @@ class Server:
         return self.log.read_text()
 
     def _port(self) -> str:
-        _, found, rest = self.text().partition("Listening at: http://0.0.0.0:")
+        found = re.search(r"Listening at: http://(?:\[::\]|0\.0\.0\.0):(\d+)", self.text())
         assert self.process.poll() is None or found, self.text()
-        return rest.partition(" ")[0] if found else ""
+        return found[1] if found else ""
 
     def ready(self) -> "Server":
         wait_for(self._port, "listening")
@@ -206,8 +207,9 @@ def test_a_restart_keeps_what_was_written(place: Place, path: str) -> None:
     assert version.startswith("6.2.") == (path == str(place.empty))
     assert f"Redis version={version}" in (place.data / "redis.log").read_text()
     assert server.ask("SET", "colour", "mint")[0] is not None
-    for address in ("/socket.io", "/api/v1", "/readyz"):
-        assert f"http://127.0.0.1:{server._port()}{address}\n" in server.text()
+    here = f"http://127.0.0.1:{server._port()}"
+    assert f"Serving on {here}: sockets at /socket.io, the HTTP API at /api/v1\n" in server.text()
+    assert f"{here}/readyz\n" in server.text()
     assert server.stop() == 0
     place.wait_until_over()
     assert place.start(PATH=path).ready().ask("GET", "colour")[0] == "mint"
@@ -346,7 +348,7 @@ def test_an_older_server_is_refused_with_both_versions(place: Place) -> None:
     assert "is the older 6.2." in refused.text() and "Traceback" not in refused.text()
 
     by_hand = subprocess.run(
-        [sys.executable, "-m", "stores.embedded", place.data],
+        [sys.executable, "-m", "mintflow_realtime.stores.embedded.embedded", place.data],
         cwd=ROOT, env=place.environment(PATH=str(place.empty)), capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert by_hand.returncode == 1 and by_hand.stdout == ""
@@ -464,7 +466,7 @@ def test_a_user_that_comes_while_redis_stops_gets_one_that_stays(place: Place) -
 def test_many_starters_get_one_redis(place: Place) -> None:
     starters = [
         subprocess.Popen(
-            [sys.executable, "-m", "stores.embedded", place.data],
+            [sys.executable, "-m", "mintflow_realtime.stores.embedded.embedded", place.data],
             cwd=ROOT,
             env=place.environment(),
             stdout=subprocess.PIPE,

@@ -204,7 +204,7 @@ def test_a_malformed_payload_has_one_answer(
 @few(80)
 @given(
     namespace=st.sampled_from(NAMESPACES),
-    event=st.one_of(texts, st.sampled_from(["connect", "disconnect", "error", "__init__", "desk", "*", "message"])),
+    event=st.one_of(texts, st.sampled_from(["connect", "disconnect", "error", "__init__", "context", "*", "message"])),
     arguments=st.lists(payloads, max_size=2),
     id=st.one_of(st.none(), st.integers(0, 999)),
 )

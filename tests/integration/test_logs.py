@@ -97,7 +97,7 @@ def test_a_command_has_exactly_one_answer(
     assert value == expected
 
 
-LONG = "x" * 129
+LONG = "a" * 256
 WRONG: list[tuple[str, Any, str, str | None]] = [
     # command, payload, code, path
     ("log_history", {"limit": 0}, "invalid_payload", "$.limit"),
@@ -107,7 +107,7 @@ WRONG: list[tuple[str, Any, str, str | None]] = [
     ("log_history", {"limit": True}, "invalid_payload", "$.limit"),
     ("log_history", {"flowId": ""}, "invalid_payload", "$.flowId"),
     ("log_history", {"flowId": LONG}, "invalid_payload", "$.flowId"),
-    ("log_history", {"flowId": "a:b"}, "invalid_payload", "$.flowId"),
+    ("log_history", {"flowId": "a\x7f"}, "invalid_payload", "$.flowId"),
     ("log_history", {"flowId": "f1\n"}, "invalid_payload", "$.flowId"),
     ("log_history", {"runId": 5}, "invalid_payload", "$.runId"),
     ("log_history", {"before": "nonsense"}, "invalid_payload", "$.before"),
@@ -198,21 +198,18 @@ def test_commands_of_one_client_are_answered_in_order(tenant: Tenant) -> None:
     assert [answer.id for answer in answers] == list(range(100))
 
 
-def test_too_many_commands_are_rate_limited(limited_node: Node, new_tenant: NewTenant) -> None:
+def test_a_burst_is_slowed_down_and_nothing_of_it_refused(limited_node: Node, new_tenant: NewTenant) -> None:
     tenant = new_tenant(limited_node)
     client, other = tenant.plain(LOGS, "/flows"), tenant.plain(LOGS)
     for number in range(12):
         client.emit(LOGS, "log_history", id=number)
-    answers = [client._next(lambda m, n=number: m.id == n).content[0] for number in range(12)]
-    codes = [answer["ok"] or answer["error"]["code"] for answer in answers]
-    assert codes[:5] == [True] * 5 and codes[6:] == ["rate_limited"] * 6
-    assert answers[-1]["error"]["retryable"] is True
-    # One rate for a connection, in whichever namespace; another connection has its own.
-    client.emit("/flows", "unsubscribe_flow", {"flowId": "f1"})
-    told = client.told("/flows", "error")
-    assert (told["event"], told["code"], told["retryable"]) == ("unsubscribe_flow", "rate_limited", True)
+    began = time.monotonic()
     assert other.call(LOGS, "log_history")["ok"]
-    until(lambda: client.call(LOGS, "log_history")["ok"], 3, "the limit passes")
+    answers = [client._next(lambda m: m.kind == ACK) for _ in range(12)]
+    assert [answer.id for answer in answers] == list(range(12)) and all(one.content[0]["ok"] for one in answers)
+    # Five at once, then two a second; one rate for a connection, in whichever namespace.
+    assert client.call("/flows", "unsubscribe_flow", {"flowId": "f1"})["ok"]
+    assert time.monotonic() - began > 3
 
 
 # Records
@@ -528,8 +525,5 @@ def test_more_commands_than_wait_at_once_are_each_answered_once(tenant: Tenant) 
         answer = client._next(lambda m: m.kind == ACK, 20)
         assert answer.id is not None and answer.id not in outcomes
         outcomes[answer.id] = answer.content[0]
-    taken = [id for id, outcome in outcomes.items() if outcome["ok"]]
-    assert taken == sorted(taken) and len(taken) >= 256
-    refused = [outcome["error"] for outcome in outcomes.values() if not outcome["ok"]]
-    assert all(error["code"] == "rate_limited" and error["retryable"] for error in refused)
+    assert all(outcome["ok"] for outcome in outcomes.values()) and list(outcomes) == list(range(600))
     assert client.settle(LOGS) == []

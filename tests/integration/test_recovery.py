@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from config import Settings
-from emitter import Emitter
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.settings.settings import Settings
 from tests.comeback import Comeback, Network
 from tests.plain_client import Plain
 from tests.redis_fixture import PrivateRedis

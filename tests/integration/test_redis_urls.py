@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from config import Settings
-from emitter import Emitter
-from tests.servers import Node, RedisServer, free_port, stopping, until
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.settings.settings import Settings
+from tests.ports import free_port
+from tests.servers import Node, RedisServer, stopping, until
 from tests.watcher import Watcher
 
 

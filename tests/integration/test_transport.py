@@ -39,7 +39,7 @@ def test_what_cannot_work_stops_gunicorn_with_a_sentence(arguments: list[str], a
         with gunicorn(
             listener,
             "--worker-class",
-            "transport.worker.Worker",
+            "mintflow_realtime.transport.worker.gunicorn_worker.Worker",
             *arguments,
             application=f"tests.transport_app:{application}",
         ) as process:

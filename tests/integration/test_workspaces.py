@@ -10,8 +10,8 @@ from unittest.mock import ANY
 
 import pytest
 
-from emitter import Emitter
-from protocol.errors import Conflict, InvalidPayload, TooLarge
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.protocol.errors import Conflict, InvalidPayload, TooLarge
 from tests.plain_client import ACK, CONNECT, CONNECT_ERROR, EVENT, Plain
 from tests.redis_fixture import PrivateRedis
 from tests.servers import ROOT, Node, stopping, until
@@ -69,7 +69,7 @@ def limited_tenant(limited: Node) -> Iterator[Tenant]:
 @pytest.fixture
 def emit(tenant: Tenant, shared_redis: PrivateRedis) -> Iterator[Emitter]:
     """What publishes from another process, on the Redis of `two_workers`."""
-    from config import Settings
+    from mintflow_realtime.settings.settings import Settings
 
     env = {"REDIS_URL": shared_redis.url, "REDIS_PREFIX": tenant.node.env["REDIS_PREFIX"]}
     with Emitter(settings=Settings.from_env(env)) as emitter:
@@ -117,8 +117,8 @@ for _ in range(31):
     DEEP = [DEEP]
 WRONG: list[tuple[str, Any, str, str | None]] = [
     ("join_workspace", {}, "invalid_payload", ANY),
-    ("join_workspace", {"workspaceId": "a:b"}, "invalid_payload", "$.workspaceId"),
-    ("join_workspace", {"workspaceId": "w1", "userId": "a b"}, "invalid_payload", "$.userId"),
+    ("join_workspace", {"workspaceId": "a\n"}, "invalid_payload", "$.workspaceId"),
+    ("join_workspace", {"workspaceId": "w1", "userId": "a\n"}, "invalid_payload", "$.userId"),
     ("join_workspace", {"workspaceId": "w1", "userName": ""}, "invalid_payload", "$.userName"),
     ("join_workspace", {"workspaceId": "w1", "tenantId": "other"}, "invalid_payload", ANY),
     ("leave_workspace", {"workspaceId": "w9"}, "not_found", None),

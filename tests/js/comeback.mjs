@@ -23,6 +23,11 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   if (act === "auth") Object.assign(socket.auth, args[0]);
   if (act === "offset") socket._lastOffset = args[0] ?? undefined;
   if (act === "pid") socket._pid = args[0];
+  if (act === "echo") {
+    const text = "m".repeat(args[0]);
+    socket.emit("echo", text, (answer) => say(name, "echoed", answer.length, answer === text));
+  }
+  if (act === "transport") say(name, "transport", socket.io.engine.transport.name);
   if (act === "disconnect") socket.disconnect();
   if (act === "connect") socket.connect();
 });

@@ -6,11 +6,16 @@ const [url, list] = process.argv.slice(2);
 const tokens = JSON.parse(list);
 const said = [];
 const began = Date.now();
-const note = (name, more) => said.push({ name, at: (Date.now() - began) / 1000, ...more });
+const note = (name, more) => {
+  const line = { name, at: (Date.now() - began) / 1000, ...more };
+  said.push(line);
+  return line;
+};
 const socket = io(url + "/logs", { auth: (send) => send({ token: tokens.shift() }), reconnectionDelay: 100 });
 socket.on("connect", async () => {
-  const answer = await socket.emitWithAck("log_history");
-  note("connect", { ok: answer.ok });
+  // Noted first: what comes before the answer comes after this.
+  const line = note("connect", {});
+  line.ok = (await socket.emitWithAck("log_history")).ok;
   if (tokens.length === 0) {
     console.log(JSON.stringify(said));
     process.exit(0);

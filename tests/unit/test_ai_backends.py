@@ -11,11 +11,13 @@ from typing import Any
 import openai
 import pytest
 
-from ai_backends.base import Message, Question
-from ai_backends.choice import choose
-from ai_backends.echo import EchoBackend
-from ai_backends.openai_backend import OpenAIBackend, _retry_after
-from protocol.errors import RealtimeError
+from mintflow_realtime.ai_backends.base import Message, Piece, Question
+from mintflow_realtime.ai_backends.choice import choose
+from mintflow_realtime.ai_backends.echo import EchoBackend
+from mintflow_realtime.ai_backends.event_stream import read_events
+from mintflow_realtime.ai_backends.openai_backend import OpenAIBackend, _retry_after
+from mintflow_realtime.ai_backends.refused_options import MAX_MODELS, RefusedOptions
+from mintflow_realtime.protocol.errors import RealtimeError
 from tests.chat_completions import TEXT, WORDS, ChatCompletions
 from tests.servers import ROOT
 
@@ -38,6 +40,14 @@ def backend(upstream: ChatCompletions) -> Iterator[OpenAIBackend]:
 
 def asked(model: str, prompt: str = "hello") -> Question:
     return Question(model, (Message("user", prompt),), 0.5, 100)
+
+
+@pytest.fixture
+def fresh(upstream: ChatCompletions) -> Iterator[OpenAIBackend]:
+    """A backend that remembers nothing of other tests."""
+    made = OpenAIBackend(api_key="sk-ours", base_url=upstream.url, piece_seconds=0.5, total_seconds=1.0)
+    yield made
+    made.close()
 
 
 def streamed(backend: Any, question: Question) -> tuple[list[str], Any]:
@@ -68,7 +78,9 @@ def test_nothing_is_chosen_without_its_settings() -> None:
 
 
 def test_the_sdk_is_imported_by_its_backend_alone() -> None:
-    code = "import sys, ai_backends.choice, services.ai, namespaces.ai; sys.exit('openai' in sys.modules)"
+    names = ("ai_backends.choice", "services.ai.service", "namespaces.ai")
+    code = "".join(f"import mintflow_realtime.{name}\n" for name in names)
+    code += "import sys; sys.exit('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
@@ -150,6 +162,16 @@ def test_a_connection_that_fails_is_unavailable() -> None:
     made.close()
 
 
+@pytest.mark.parametrize("url", ["localhost:11434/v1", "//localhost/v1", "ftp://localhost/v1", "v1", "http://[::1"])
+def test_a_base_url_that_is_no_address_is_told(url: str) -> None:
+    made = OpenAIBackend(api_key=None, base_url=url)
+    for ask in (made.complete, lambda question: streamed(made, question)):
+        with pytest.raises(RealtimeError) as raised:
+            ask(asked("normal"))
+        assert raised.value.code == "ai_unavailable" and "OPENAI_BASE_URL" in raised.value.message
+    made.close()
+
+
 def test_retry_after_is_respected_once(backend: OpenAIBackend, upstream: ChatCompletions) -> None:
     began = time.monotonic()
     assert streamed(backend, asked("busy", "try again"))[0] == WORDS
@@ -189,3 +211,149 @@ def test_retry_after_in_each_form() -> None:
     wait = _retry_after({"retry-after": date})
     assert wait is not None and 8 <= wait <= 10
     assert _retry_after({}) is None and _retry_after({"retry-after": "soon"}) is None
+
+
+def test_any_byte_is_a_sign_of_life(backend: OpenAIBackend) -> None:
+    with backend.stream(asked("comments")) as pieces:
+        heard = list(pieces)
+    assert "".join(piece.text for piece in heard) == TEXT
+    first = next(place for place, piece in enumerate(heard) if piece.text)
+    assert first >= 9 and set(heard[:first]) == {Piece()}
+
+
+@pytest.mark.parametrize("way", ["stream", "whole"])
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [("stop", "stop"), ("length", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"),
+     ("content_filter", "content_filter"), ("SAFETY", "content_filter"), ("eos", "eos"), ("tool_calls", "tool_calls")],
+)  # fmt: skip
+def test_the_finish_reason_is_in_openais_words(backend: OpenAIBackend, way: str, reason: str, named: str) -> None:
+    for model, text in ((f"end:{reason}", TEXT), (f"empty:{reason}", "")):
+        if way == "whole":
+            answer = backend.complete(asked(model))
+            assert (answer.text, answer.finish_reason) == (text, named)
+        else:
+            with backend.stream(asked(model)) as pieces:
+                heard = list(pieces)
+            assert "".join(piece.text for piece in heard) == text
+            assert [piece.finish_reason for piece in heard if piece.finish_reason] == [named]
+
+
+@pytest.mark.parametrize("way", ["stream", "whole"])
+@pytest.mark.parametrize(
+    "names", ["stream_options", "temperature", "max_tokens", "max_tokens,max_completion_tokens",
+              "temperature,max_tokens,stream_options,max_completion_tokens"],
+)  # fmt: skip
+def test_what_a_model_refuses_is_left_out_and_remembered(
+    fresh: OpenAIBackend, upstream: ChatCompletions, way: str, names: str
+) -> None:
+    model, prompt = f"without:{names}", f"refuses {names} {way}"
+    refused = [name for name in names.split(",") if way == "stream" or name != "stream_options"]
+
+    def ask() -> None:
+        if way == "stream":
+            assert "".join(streamed(fresh, asked(model, prompt))[0]) == TEXT
+        else:
+            assert fresh.complete(asked(model, prompt)).text == TEXT
+
+    ask()
+    assert len(upstream.asked(prompt)) == 1 + len(refused)
+    ask()
+    last = upstream.asked(prompt)[-1].body
+    assert len(upstream.asked(prompt)) == 2 + len(refused), "the second time it is known"
+    assert not set(refused) & set(last) and last["messages"][-1]["content"] == prompt
+    if "max_tokens" in refused and "max_completion_tokens" not in refused:
+        assert last["max_completion_tokens"] == 100
+    if "temperature" not in refused:
+        assert last["temperature"] == 0.5
+    # Of another model nothing is known.
+    fresh.complete(asked("normal", f"other {prompt}"))
+    assert {"temperature", "max_tokens"} <= set(upstream.asked(f"other {prompt}")[0].body)
+
+
+def test_a_value_out_of_range_is_not_remembered(fresh: OpenAIBackend, upstream: ChatCompletions) -> None:
+    for tries in (2, 4):
+        assert fresh.complete(asked("value:temperature", "a value")).text == TEXT
+        assert len(upstream.asked("a value")) == tries
+
+
+@pytest.mark.parametrize(("model", "reason"), [("unstreamed", "stop"), ("reasonless", None)])
+def test_servers_that_stream_in_their_own_way_are_read(backend: OpenAIBackend, model: str, reason: str | None) -> None:
+    with backend.stream(asked(model)) as pieces:
+        heard = list(pieces)
+    assert "".join(piece.text for piece in heard) == TEXT
+    assert [piece.finish_reason for piece in heard if piece.finish_reason] == ([reason] if reason else [])
+    assert [piece.usage.total_tokens for piece in heard if piece.usage] == [16]
+
+
+def test_what_is_remembered_of_models_is_bounded() -> None:
+    refused = RefusedOptions()
+    for number in range(3 * MAX_MODELS):
+        refused.remember(f"m{number}", {"temperature": ""})
+        refused.of("m0")
+    assert len(refused._by_model) == MAX_MODELS and refused.of("m0") and not refused.of("m9")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://user:hidden@127.0.0.1:1", "socksio"),
+        ("HTTP_PROXY", "ftp://user:hidden@127.0.0.1:1", "HTTP_PROXY"),
+        ("HTTPS_PROXY", "http://user:hidden@[::1", "HTTPS_PROXY"),
+        ("SSL_CERT_FILE", "/none/there", "SSL_CERT_FILE"),
+    ],
+)
+def test_an_environment_that_keeps_the_client_from_being_made_is_told_when_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    made = choose("openai", base_url="https://ai.example/v1")
+    assert made is not None
+    for ask in (made.complete, lambda question: streamed(made, question)):
+        with pytest.raises(RealtimeError) as raised:
+            ask(asked("normal"))
+        assert raised.value.code == "ai_unavailable" and told in raised.value.message
+        assert "hidden" not in raised.value.message + caplog.text
+    made.close()
+
+
+def test_without_the_sdk_requests_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mintflow_realtime.ai_backends.openai_backend", None)
+    made = choose("openai", api_key="k", default_model="m")
+    assert made is not None and made.default_model == "m"
+    for ask in (made.complete, made.stream):
+        with pytest.raises(RealtimeError) as raised:
+            ask(asked("m"))
+        assert raised.value.code == "ai_unavailable" and "pip install" in raised.value.message
+    made.close()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_events_are_read_however_their_bytes_are_cut(end: bytes) -> None:
+    lines = [
+        b": comment",
+        b"data: one",
+        b"",
+        b"event: x",
+        b"data:two",
+        b"data:  three",
+        b"id: 7",
+        b"",
+        b"",
+        b"data: four",
+    ]
+    raw = end.join([*lines, b"", b""])
+    for size in range(1, len(raw) + 1):
+        found = list(read_events(raw[place : place + size] for place in range(0, len(raw), size)))
+        assert [event for event in found if event is not None] == [b"one", b"two\n three", b"four"]
+        assert found.count(None) == -(-len(raw) // size)
+
+
+def test_reading_events_takes_time_linear_in_their_bytes() -> None:
+    def spent(length: int) -> float:
+        began = time.process_time()
+        list(read_events(b"x" for _ in range(length)))
+        return time.process_time() - began
+
+    spent(10_000)
+    assert min(spent(400_000) for _ in range(3)) < 3 * min(spent(200_000) for _ in range(3))

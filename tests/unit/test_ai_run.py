@@ -3,23 +3,28 @@
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
-from ai_backends.base import Completion, Message, Piece, Question
-from fanout.publisher import Caps, Publisher
-from protocol.ai import MAX_ANSWER_BYTES, MAX_CHUNK_CHARACTERS, Usage
-from protocol.envelope import decode
-from protocol.errors import RateLimited, Unavailable
-from protocol.scripts import Keys
-from services import ai_run
-from services.ai_limits import Limits, Stopped
-from services.ai_run import Run
-from stores.ai import AiStore, RequestKey
-from stores.client import RedisClient, connect
+from mintflow_realtime.ai_backends.base import Completion, Message, Piece, Question
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.ai import MAX_ANSWER_BYTES, MAX_CHUNK_CHARACTERS, Usage
+from mintflow_realtime.protocol.envelope import decode
+from mintflow_realtime.protocol.errors import RateLimited, Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.ai import run as ai_run
+from mintflow_realtime.services.ai.answers import resumed
+from mintflow_realtime.services.ai.limits import Limits, Stopped
+from mintflow_realtime.services.ai.outcome import CUT_MARK
+from mintflow_realtime.services.ai.run import Run
+from mintflow_realtime.stores.ai.store import AiStore, RequestKey
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.redis_fixture import PrivateRedis
 from tests.servers import until
 
@@ -57,11 +62,9 @@ class Script:
             yield part if isinstance(part, Piece) else Piece(part)
 
     def complete(self, question: Question) -> Completion:
-        return Completion("".join(self._texts()), "upstream", USAGE)
-
-    def _texts(self) -> Iterator[str]:
-        for piece in self._give():
-            yield piece.text
+        pieces = list(self._give())
+        reasons = [piece.finish_reason for piece in pieces if piece.finish_reason]
+        return Completion("".join(piece.text for piece in pieces), "upstream", USAGE, reasons[0] if reasons else None)
 
     def close(self) -> None: ...
 
@@ -319,3 +322,63 @@ def test_a_slow_redis_makes_the_backend_wait(desk: Desk) -> None:
     gate.put(None)
     work.join(20)
     assert len(chunks(desk.heard())) == 500
+
+
+def test_signs_of_life_keep_a_request_alive(desk: Desk) -> None:
+    class Thinking(Script):
+        def _give(self) -> Iterator[Piece]:
+            for _ in range(8):
+                time.sleep(0.1)
+                yield Piece()
+            yield Piece("thought", finish_reason="stop")
+
+    desk.made(Thinking()).work()
+    heard = desk.heard()
+    assert chunks(heard) == [(0, "thought")] and heard[-1][1]["status"] == "completed"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("reason", "joins"),
+    [("stop", "one"), ("length", "one" + CUT_MARK), ("content_filter", None), ("tool_calls", "one"), (None, "one")],
+)
+def test_how_an_answer_ended_is_told_and_only_a_whole_one_joins_as_such(
+    desk: Desk, stream: bool, reason: str | None, joins: str | None
+) -> None:
+    desk.made(Script("one", Piece(finish_reason=reason), Piece(usage=USAGE)), stream=stream, conversation="c").work()
+    ((name, payload),) = ends(desk.heard())
+    assert name == ("ai_stream_end" if stream else "ai_response") and payload.get("finishReason") == reason
+    assert payload.get("status", "completed") == "completed"
+    assert desk.store.history("acme", "ann", "c") == ([("a private prompt", joins)] if joins else [])
+    kept = resumed(KEY, desk.store.resume(KEY, -1, "-"))
+    assert kept.finish_reason == (reason or UNSET)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("text", ["", " \n"])
+@pytest.mark.parametrize(
+    ("reason", "code", "retryable"),
+    [
+        ("stop", "unavailable", True),
+        (None, "unavailable", True),
+        ("tool_calls", "unavailable", True),
+        ("length", "invalid_payload", False),
+        ("content_filter", "invalid_payload", False),
+        ("error", "unavailable", True),
+    ],
+)
+def test_an_empty_answer_is_an_error(
+    desk: Desk, stream: bool, text: str, reason: str | None, code: str, retryable: bool
+) -> None:
+    desk.made(Script(text, Piece(finish_reason=reason)), stream=stream, conversation="c").work()
+    ((name, payload),) = ends(desk.heard())
+    assert name == ("ai_stream_end" if stream else "ai_error") and payload.get("status", "error") == "error"
+    assert (payload["code"], payload["retryable"], payload.get("finishReason")) == (code, retryable, reason)
+    assert desk.store.history("acme", "ann", "c") == []
+
+
+def test_an_answer_that_fails_in_the_middle_is_an_error(desk: Desk) -> None:
+    desk.made(Script("one ", Piece(finish_reason="error")), conversation="c").work()
+    ((_, payload),) = ends(desk.heard())
+    assert (payload["status"], payload["code"]) == ("error", "unavailable")
+    assert desk.store.history("acme", "ann", "c") == []

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from ai_backends.echo import EchoBackend
-from auth.principal import Principal
-from fanout.publisher import Caps, Publisher
-from protocol.ai import AiRequest, AiUnavailable, CancelStream, ResumeStream
-from protocol.errors import Forbidden, NotFound, RateLimited, Unavailable
-from protocol.scripts import Keys
-from services import ai, ai_watch
-from services.ai import Ai
-from services.ai_limits import Limits
-from services.ai_run import Run
-from stores.ai import AiStore, RequestKey
-from stores.client import RedisClient
+from mintflow_realtime.ai_backends.echo import EchoBackend
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.ai import AiRequest, AiUnavailable, CancelStream, Options, ResumeStream
+from mintflow_realtime.protocol.errors import Conflict, Forbidden, NotFound, RateLimited, Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.ai import service as ai
+from mintflow_realtime.services.ai import watch as ai_watch
+from mintflow_realtime.services.ai.limits import Limits
+from mintflow_realtime.services.ai.run import Run
+from mintflow_realtime.services.ai.service import Ai
+from mintflow_realtime.stores.ai.store import AiStore, RequestKey
+from mintflow_realtime.stores.redis.client import RedisClient
 from tests.servers import until
 
 ANN = Principal.system("acme")
@@ -39,7 +40,7 @@ class Rooms:
             raise ValueError("gone")
         self.rooms.setdefault(sid, set()).add(room)
 
-    hold = enter
+    begin_history = enter
 
     def leave(self, sid: str, namespace: str, room: str) -> None:
         self.rooms[sid].discard(room)
@@ -243,3 +244,89 @@ def test_a_run_never_raises(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     desk.ask()
     until(lambda: not desk.ai._runs)
     assert desk.fields()["code"] == b"internal" and desk.ends() == 1
+
+
+def test_a_repeated_request_gets_the_first_answer_and_runs_once(desk: Desk) -> None:
+    command = AiRequest(request_id="r1", prompt="one two", stream=True, conversation_id="c")
+    first = desk.ai.request(ANN, "s1", command)
+    assert desk.ai.request(ANN, "s1", command) == first
+    # From another connection, which hears of it from now on.
+    assert desk.ai.request(ANN, "s2", command) == first
+    assert desk.rooms.rooms == {"s1": {"acme:ai:system/r1"}, "s2": {"acme:ai:system/r1"}}
+    until(lambda: desk.fields()["status"] == b"completed")
+    assert desk.ends() == 1 and desk.rooms.sent == []
+    # Once it has ended, who follows it has been told; who doesn't is told now.
+    assert desk.ai.request(ANN, "s1", command) == desk.ai.request(ANN, "s3", command) == first
+    ((sid, event, payload),) = desk.rooms.sent
+    assert (sid, event, payload.status, payload.finish_reason) == ("s3", "ai_stream_end", "completed", "stop")
+    assert desk.ends() == 1 and desk.store.history("acme", "system", "c") == [("one two", "one two")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prompt": "p2"}, {"model": "m"}, {"stream": True}, {"options": Options(temperature=1)}, {"conversation_id": "c"}],
+)
+def test_other_content_under_the_same_id_is_a_conflict(desk: Desk, change: dict[str, Any]) -> None:
+    asked = {"request_id": "r1", "prompt": "p"}
+    desk.ai.request(ANN, "s1", AiRequest(**asked))
+    with pytest.raises(Conflict):
+        desk.ai.request(ANN, "s1", AiRequest(**{**asked, **change}))
+    desk.ai.request(ANN, "s1", AiRequest(**asked))
+
+
+def test_a_request_that_an_older_node_took_on_is_in_use(desk: Desk) -> None:
+    desk.store.accept(KEY, owner="old", model="m", stream=False, most=3)
+    desk.runner.command("HDEL", desk.keys.of("acme", "ai", "request", "system/r1"), "digest")
+    with pytest.raises(Conflict):
+        desk.ai.request(ANN, "s1", AiRequest(request_id="r1", prompt="p"))
+
+
+def test_a_repeat_of_a_whole_answer_is_told_it_again(desk: Desk) -> None:
+    command = AiRequest(request_id="r1", prompt="one \U0001f389")
+    desk.ai.request(ANN, "s1", command)
+    until(lambda: desk.fields()["status"] == b"completed")
+    desk.ai.request(ANN, "s2", command)
+    ((sid, event, payload),) = desk.rooms.sent
+    assert (sid, event, payload.response, payload.model) == ("s2", "ai_response", "one \U0001f389", "echo")
+    cancelled = AiRequest(request_id="r2", prompt=LONG)
+    desk.store.accept(
+        KEY._replace(request_id="r2"), owner="n", model="m", stream=False, most=3, digest=ai._digest(cancelled)
+    )
+    desk.runner.command("HSET", desk.keys.of("acme", "ai", "request", "system/r2"), "status", "cancelled")
+    desk.ai.request(ANN, "s2", cancelled)
+    sid, event, payload = desk.rooms.sent[-1]
+    assert (sid, event, payload.code, payload.retryable) == ("s2", "ai_error", "conflict", False)
+
+
+def test_what_runs_keeps_its_chunks_however_long_nothing_is_said(desk: Desk) -> None:
+    desk.ask()
+    until(lambda: desk.fields()["next"] != b"0")
+    key = desk.keys.of("acme", "ai", "request", "system/r1:chunks")
+    run = desk.ai._runs[KEY]
+    desk.runner.command("PEXPIRE", key, 5000)
+    desk.store.watch("acme", [(KEY, run.owner, True)])
+    assert desk.runner.command("PTTL", key) > 600_000
+
+
+def test_the_limits_follow_the_settings() -> None:
+    assert Limits.of(300, 600) == Limits()
+    assert Limits.of(2, 5) == Limits(piece_seconds=2, total_seconds=600, absent_seconds=5)
+    assert Limits.of(900, 600).total_seconds == 1800
+
+
+def test_a_request_whose_answer_was_lost_runs_when_it_is_repeated(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept = desk.store.accept
+
+    def lost(*args: Any, **more: Any) -> bool:
+        accept(*args, **more)
+        raise Unavailable("after it")
+
+    command = AiRequest(request_id="r1", prompt="one two", stream=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "accept", lost)
+        with pytest.raises(Unavailable):
+            desk.ai.request(ANN, "s1", command)
+    assert desk.fields()["status"] == b"running" and not desk.ai._runs
+    assert desk.ai.request(ANN, "s1", command).accepted
+    until(lambda: desk.fields()["status"] == b"completed")
+    assert desk.ends() == 1

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auth.handshake import bearer_from, choose_tenant, tenant_wanted, token_from
-from protocol.errors import AuthenticationError, TenantDenied, TenantRequired
+from mintflow_realtime.auth.handshake import bearer_from, choose_tenant, tenant_wanted, token_from
+from mintflow_realtime.protocol.errors import AuthenticationError, TenantDenied, TenantRequired
 
 ALL_SOURCES = {"HTTP_AUTHORIZATION": "Bearer header", "QUERY_STRING": "EIO=4&token=query&tenantId=by-query"}
 

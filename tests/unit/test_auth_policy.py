@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from auth.policy import ALL_PERMISSIONS, READ_SCOPE, grants_admin, permissions_of, scope_of
-from auth.principal import Kind, Principal
-from protocol.errors import Forbidden
+from mintflow_realtime.auth.policy import ALL_PERMISSIONS, READ_SCOPE, grants_admin, permissions_of, scope_of
+from mintflow_realtime.auth.principal import Kind, Principal
+from mintflow_realtime.protocol.errors import Forbidden
 
 
 @pytest.mark.parametrize(

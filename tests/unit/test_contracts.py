@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -16,13 +17,13 @@ from gevent.pywsgi import Input, WSGIHandler, WSGIServer
 from gunicorn.config import Config
 from redis.connection import Connection
 
-from fanout import foreign
+import mintflow_realtime
+from mintflow_realtime.fanout.deliver import foreign
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PACKAGES = ("transport", "fanout", "auth", "stores", "namespaces", "services", "routes")
 LIBRARIES = ("socketio", "engineio", "geventwebsocket", "gevent", "gunicorn", "redis", "itsdangerous")
-# Its own process, of the standard library alone; importing it leaves a handle on libc.
-NOT_IMPORTED = "stores.supervisor"
+# A process of its own, of the standard library alone, which leaves a handle on libc; and gunicorn's configuration.
+NOT_IMPORTED = ("mintflow_realtime.stores.embedded.supervisor", "mintflow_realtime.app.gunicorn")
 
 
 def contracts() -> dict[str, str]:
@@ -95,12 +96,11 @@ def test_an_attribute_is_still_there(name: str, instances: dict[type, Any]) -> N
 
 
 def our_classes() -> Iterator[type]:
-    for package in PACKAGES:
-        for module in pkgutil.iter_modules([str(ROOT / package)], f"{package}."):
-            if module.name != NOT_IMPORTED:
-                for value in vars(importlib.import_module(module.name)).values():
-                    if inspect.isclass(value) and value.__module__ == module.name:
-                        yield value
+    for module in pkgutil.walk_packages(mintflow_realtime.__path__, "mintflow_realtime."):
+        if module.name not in NOT_IMPORTED:
+            for value in vars(importlib.import_module(module.name)).values():
+                if inspect.isclass(value) and value.__module__ == module.name:
+                    yield value
 
 
 def overridden(ours: type) -> Iterator[str]:
@@ -125,8 +125,8 @@ def test_every_override_is_listed() -> None:
 
 
 def our_source() -> str:
-    files = [file for package in PACKAGES for file in (ROOT / package).glob("*.py")]
-    files += [ROOT / name for name in ("server.py", "node.py", "gunicorn.conf.py")]
+    names = os.walk(ROOT / "mintflow_realtime", followlinks=True)
+    files = [Path(folder, name) for folder, _, inside in names for name in inside if name.endswith(".py")]
     return "\n".join(file.read_text() for file in files)
 
 
@@ -167,7 +167,7 @@ def test_the_pinned_version_is_installed(line: str) -> None:
 def test_what_gunicorn_reads_from_our_file_are_settings_of_it() -> None:
     names = "bind workers worker_class worker_connections graceful_timeout loglevel errorlog accesslog"
     hooks = "control_socket_disable on_starting on_reload post_fork pre_exec when_ready"
-    text = (ROOT / "gunicorn.conf.py").read_text()
+    text = (ROOT / "mintflow_realtime" / "app" / "gunicorn.py").read_text()
     for name in f"{names} {hooks}".split():
         assert name in Config().settings, name
         assert re.search(rf"^(def )?{name}\b", text, re.MULTILINE), name

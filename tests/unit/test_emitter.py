@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from config import Settings
-from emitter import Emitter
-from protocol.envelope import decode
-from protocol.errors import Unavailable
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.protocol.envelope import decode
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.settings.settings import Settings
 from tests.redis_fixture import PrivateRedis
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,7 +69,7 @@ def test_closing_leaves_no_connection(private_redis: PrivateRedis, no_leaks: Non
 
 def test_it_imports_neither_a_web_server_nor_an_event_loop() -> None:
     forbidden = ("flask", "gevent", "socketio", "engineio", "werkzeug", "greenlet")
-    script = f"import sys, emitter; print([name for name in {forbidden!r} if name in sys.modules])"
+    script = f"import sys, mintflow_realtime.emitter; print([name for name in {forbidden!r} if name in sys.modules])"
     # Measuring coverage imports gevent by itself.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)

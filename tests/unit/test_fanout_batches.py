@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-import fanout.batches
-from fanout.batches import LIFE_MS, SLICE_BYTES, SLICE_EVENTS, Batches, cut
-from fanout.publisher import Publisher, Repeat
-from protocol.envelope import Event, Header, decode, event_pieces
-from protocol.errors import Conflict, TooLarge, Unavailable
-from protocol.scripts import Arg, Change, Keys, Script
-from stores.client import RedisClient, connect
-from tests.redis_fixture import OLDEST, PrivateRedis
+import mintflow_realtime.fanout.publish.batches
+from mintflow_realtime.fanout.publish.batches import LIFE_MS, SLICE_BYTES, SLICE_EVENTS, Batches, cut
+from mintflow_realtime.fanout.publish.publisher import Publisher, Repeat
+from mintflow_realtime.protocol.envelope import Event, Header, decode, event_pieces
+from mintflow_realtime.protocol.errors import Conflict, TooLarge, Unavailable
+from mintflow_realtime.protocol.scripts import Arg, Change, Keys, Script
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from tests.redis_fixture import PrivateRedis
 
 # Counts the events that it is called with, and how many scripts end with what closes them.
 COUNTING = """
@@ -24,13 +25,6 @@ local function change(keys, args)
 end
 """
 EVENTS = 3 * SLICE_EVENTS + 1
-
-
-@pytest.fixture(scope="module", params=[None, OLDEST], ids=["installed", "6.2"])
-def server(request: pytest.FixtureRequest) -> Iterator[PrivateRedis]:
-    found = PrivateRedis(request.param)
-    yield found
-    found.stop()
 
 
 class Cut(RedisClient):
@@ -68,10 +62,10 @@ class Press:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self.redis, self.keys = Cut(url), keys
-        self.publisher = Publisher(self.redis, keys, fanout.publisher.Caps())
+        self.publisher = Publisher(self.redis, keys, mintflow_realtime.fanout.publish.publisher.Caps())
         # What another node sees, and does.
         self.plain = RedisClient(connect(url))
-        self.other = Publisher(self.plain, keys, fanout.publisher.Caps())
+        self.other = Publisher(self.plain, keys, mintflow_realtime.fanout.publish.publisher.Caps())
 
     def publish(self, key: str | None = None, publisher: Publisher | None = None, first: int = 0) -> Any:
         events = [
@@ -79,7 +73,7 @@ class Press:
             for number in range(first, first + EVENTS)
         ]
         change = Change(COUNTING, [self.keys.of("acme", "counter")], [["x"]] * EVENTS, ["closing"], sliced=True)
-        repeat = Repeat.of(key, first) if key else None
+        repeat = Repeat.of(key, "/n", first) if key else None
         return (publisher or self.publisher).publish("acme", "/n", events, change, repeat)
 
     def heard(self) -> list[int]:

@@ -17,15 +17,17 @@ import socketio
 from gevent import socket as gevent_socket
 from gevent.event import Event
 
-import fanout.channels
-import fanout.publisher
-from fanout.channels import Channels
-from fanout.listener import Listener
-from fanout.publisher import Caps, Publisher, plain_event
-from protocol.envelope import Announcement
-from protocol.errors import Unavailable
-from protocol.scripts import Keys
-from stores.client import RedisClient, connect
+import mintflow_realtime.fanout.publish.publisher
+import mintflow_realtime.fanout.subscribe.channels
+import mintflow_realtime.fanout.subscribe.health_probe
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher, plain_event
+from mintflow_realtime.fanout.subscribe.channels import Channels
+from mintflow_realtime.fanout.subscribe.subscriber import RedisSubscriber
+from mintflow_realtime.protocol.envelope import Announcement
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.redis_fixture import PrivateRedis
 from tests.transport_client import until
 
@@ -44,18 +46,18 @@ class Node:
         self.said: list[str] = []
         self.outside: list[bytes] = []
         self.events: list[Any] = []
-        self.ears = connect(server.url)
+        self.subscribed = connect(server.url)
         self.channels = Channels(
             self.client,
             keys,
             self.publisher,
-            partial(Listener, self.ears),
+            partial(RedisSubscriber, self.subscribed),
             node=name,
             outside_channel=keys.shared("outside"),
             outside=self.outside.append,
             deliver=self._deliver,
             lost=self._lost,
-            said=self.said.append,
+            on_control=self.said.append,
         )
 
     def _deliver(self, namespace: str, announcement: Announcement) -> None:
@@ -75,7 +77,7 @@ class Node:
 
     def stop(self) -> None:
         self.channels.stop()
-        self.ears.close()
+        self.subscribed.close()
         self.client.close()
 
 
@@ -83,7 +85,7 @@ class Node:
 def node(private_redis: PrivateRedis, keys: Keys) -> Iterator[Node]:
     found = Node(private_redis, keys)
     found.channels.start()
-    assert found.channels.wait_until_heard(5)
+    assert found.channels.wait_until_receiving(5)
     yield found
     found.stop()
 
@@ -108,11 +110,11 @@ def test_events_from_the_opening_on_are_delivered_in_order(node: Node) -> None:
 
 def test_nothing_is_heard_before_the_start_and_it_is_known(private_redis: PrivateRedis, keys: Keys) -> None:
     node = Node(private_redis, keys)
-    assert not node.channels.hears and not node.channels.wait_until_heard(0.05)
+    assert not node.channels.receiving and not node.channels.wait_until_receiving(0.05)
     with gevent.Timeout(5), pytest.raises(Unavailable):
         node.channels.open("acme", "/n")
     node.channels.start()
-    assert node.channels.wait_until_heard(5) and node.channels.hears
+    assert node.channels.wait_until_receiving(5) and node.channels.receiving
     node.channels.open("acme", "/n")
     node.stop()
 
@@ -124,9 +126,9 @@ def test_a_channel_is_shared_and_left_some_time_after_its_last_client(
         names = (node.channel(), node.keys.of("acme", "control"))
         return [count for _, count in admin.pubsub_numsub(*names)]
 
-    monkeypatch.setattr(fanout.channels, "LINGER_SECONDS", 0.2)
-    monkeypatch.setattr(fanout.channels, "CANARY_SECONDS", 0.1)
-    node.channels._sing_now.set()
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.channels, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.health_probe, "PROBE_SECONDS", 0.1)
+    node.channels._probe.now.set()
     for _ in range(2):
         node.channels.open("acme", "/n")
     node.channels.close("acme", "/n")
@@ -144,7 +146,7 @@ def test_a_channel_is_shared_and_left_some_time_after_its_last_client(
 
 def test_one_who_comes_as_the_channel_is_left_gets_in(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last client was gone for long, and the next one comes in the same turn of the event loop."""
-    monkeypatch.setattr(fanout.channels, "LINGER_SECONDS", -1.0)
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.channels, "LINGER_SECONDS", -1.0)
     node.channels.open("acme", "/n")
     node.channels.close("acme", "/n")
     node.channels._leave_idle(node.channels._channels)
@@ -155,23 +157,23 @@ def test_one_who_comes_as_the_channel_is_left_gets_in(node: Node, monkeypatch: p
 
 
 def test_a_node_hears_its_own_canary(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert node.channels.hears
+    assert node.channels.receiving
     real = time.monotonic
-    monkeypatch.setattr(fanout.channels.time, "monotonic", lambda: real() + 6.1)
-    assert not node.channels.hears
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.health_probe.time, "monotonic", lambda: real() + 6.1)
+    assert not node.channels.receiving
 
 
 def test_a_deaf_node_knows_it(private_redis: PrivateRedis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 34: Redis hangs. Nothing in the library notices that it hears nothing."""
-    monkeypatch.setattr(fanout.channels, "DEAF_SECONDS", 0.5)
-    monkeypatch.setattr(fanout.channels, "CANARY_SECONDS", 0.1)
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.health_probe, "DEAF_SECONDS", 0.5)
+    monkeypatch.setattr(mintflow_realtime.fanout.subscribe.health_probe, "PROBE_SECONDS", 0.1)
     node = Node(private_redis, keys)
     node.channels.start()
-    until(lambda: node.channels.hears)
+    until(lambda: node.channels.receiving)
     private_redis.pause()
-    until(lambda: not node.channels.hears)
+    until(lambda: not node.channels.receiving)
     private_redis.resume()
-    until(lambda: node.channels.hears)
+    until(lambda: node.channels.receiving)
     node.stop()
 
 
@@ -209,6 +211,8 @@ def test_one_who_is_killed_while_waiting_is_not_counted(node: Node, private_redi
         (b'{"method":"emit"}', "malformed"),
         (b"x" * 3_000_000, "oversized"),
     ],
+    # A test's name is in its environment, where 3 MB leave no room for a server.
+    ids=["empty", "text", "bytes", "emit", "oversized"],
 )
 def test_a_malformed_message_is_counted_and_the_rest_goes_on(
     node: Node, admin: "redis.Redis", message: bytes, reason: str
@@ -315,13 +319,13 @@ def test_a_head_that_cannot_be_read_is_read_again(
 def reconnect_with_events_missed(node: Node, admin: "redis.Redis", meanwhile: Callable[[], Any] = lambda: None) -> None:
     """Publish one event while this node has no subscription, and wait until it has one again."""
     said = len(node.said)
-    real, blocked = node.ears.connection_pool.make_connection, Event()
+    real, blocked = node.subscribed.connection_pool.make_connection, Event()
 
     def make() -> Any:
         blocked.wait()
         return real()
 
-    node.ears.connection_pool.make_connection = make
+    node.subscribed.connection_pool.make_connection = make
     admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     until(lambda: admin.client_list(_type="pubsub") == [])
     node.publish()
@@ -352,7 +356,7 @@ def test_what_the_log_does_not_hold_any_more_is_told(node: Node, admin: "redis.R
 
 
 def test_where_much_has_no_number_a_broken_subscription_is_always_told(node: Node, admin: "redis.Redis") -> None:
-    node.channels._volatile = frozenset(["/n"])
+    node.channels._following._volatile = frozenset(["/n"])
     node.channels.open("acme", "/n")
     node.publish()
     until(lambda: node.events == [1])
@@ -363,7 +367,7 @@ def test_where_much_has_no_number_a_broken_subscription_is_always_told(node: Nod
 def test_more_than_a_page_is_caught_up_in_order(
     node: Node, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout.publisher, "PAGE_BYTES", 100)
+    monkeypatch.setattr(mintflow_realtime.fanout.publish.publisher, "PAGE_BYTES", 100)
     node.channels.open("acme", "/n")
     reconnect_with_events_missed(node, admin, lambda: node.publish(10))
     node.publish()
@@ -386,13 +390,13 @@ def test_a_number_that_never_came_is_read_from_the_log(
     node.channels.open("acme", "/n")
     node.publish()
     until(lambda: node.events == [1])
-    real = node.channels._listener._heard
+    real = node.channels._subscriber._on_message
 
     def deaf(name: str, message: bytes) -> None:
         if not message.partition(b"\n")[0].endswith((b"-2", b"-3")):
             real(name, message)
 
-    monkeypatch.setattr(node.channels._listener, "_heard", deaf)
+    monkeypatch.setattr(node.channels._subscriber, "_on_message", deaf)
     node.publish(2)
     if trimmed:
         admin.delete(node.keys.of("acme", "log", "/n"))
@@ -427,7 +431,7 @@ def test_a_node_hears_again_about_a_second_after_an_outage(node: Node, private_r
     assert time.monotonic() - answered < 1.7
     node.publish()
     until(lambda: node.events[1:] == ["gap", 1])
-    until(lambda: node.channels.hears)
+    until(lambda: node.channels.receiving)
 
 
 def test_fifty_open_while_the_connection_is_killed_again_and_again(node: Node, admin: "redis.Redis") -> None:

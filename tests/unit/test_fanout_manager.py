@@ -9,11 +9,12 @@ import pytest
 import redis
 import socketio
 
-from fanout.holds import MAX_HELD
-from fanout.manager import MAX_EARLY
-from protocol.errors import Unavailable
-from protocol.wire_json import dumps
-from stores.client import RedisClient, connect
+from mintflow_realtime.fanout.deliver.history_then_live import MAX_HELD
+from mintflow_realtime.fanout.deliver.manager import MAX_EARLY
+from mintflow_realtime.protocol.errors import TooLarge, Unavailable
+from mintflow_realtime.protocol.wire_json import dumps
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests import hall
 from tests.hall import Hall, event
 from tests.redis_fixture import PrivateRedis
@@ -81,15 +82,15 @@ def test_the_root_namespace_has_no_prefix(node: Hall) -> None:
 
 def test_a_message_to_one_who_is_gone_is_nothing(node: Hall) -> None:
     node.manager.send_to("0" * 28, "/logs", "x", None)
-    node.manager.release("0" * 28, "/logs")
+    node.manager.end_history("0" * 28, "/logs")
     node.manager.wait_until_passed = lambda *asked: None
     node.manager.catch_up("0" * 28, "acme", "/logs", 5)
     node.manager.leave("0" * 28, "/logs", FEED)
     with pytest.raises(ValueError):
         node.manager.enter("0" * 28, "/logs", FEED)
     with pytest.raises(ValueError):
-        node.manager.hold("0" * 28, "/logs", FEED)
-    assert node.sent == {} and node.manager._holds == {}
+        node.manager.begin_history("0" * 28, "/logs", FEED)
+    assert node.sent == {} and node.manager._held == {}
 
 
 class Reader:
@@ -110,7 +111,7 @@ class Reader:
         return self
 
     def hold(self, room: str = FEED) -> "Reader":
-        self.manager.hold(self.sid, "/logs", room)
+        self.manager.begin_history(self.sid, "/logs", room)
         return self
 
     def answer(self, history_end: int | None = None, *behind: int) -> "Reader":
@@ -119,7 +120,7 @@ class Reader:
             self.manager.wait_until_passed = lambda *asked: [asked, self.deliver(*behind)][:0]
             self.manager.catch_up(self.sid, "acme", "/logs", history_end)
         self.manager.send_to(self.sid, "/logs", "answer", None)
-        self.manager.release(self.sid, "/logs")
+        self.manager.end_history(self.sid, "/logs")
         return self
 
     @property
@@ -135,18 +136,18 @@ def reader(node: Hall) -> Reader:
 def test_what_comes_while_the_history_is_read_follows_the_answer(reader: Reader) -> None:
     """The node is ahead of the history: 4 and 5 are newer than what was read."""
     reader.hold().deliver(3, 4, 5).answer(3).deliver(6)
-    assert reader.heard == ["answer", "e4", "e5", "e6"] and reader.manager._holds == {}
+    assert reader.heard == ["answer", "e4", "e5", "e6"] and reader.manager._held == {}
 
 
 def test_what_the_history_told_is_not_told_again(reader: Reader) -> None:
     """The node is behind the history: it has yet to hear 3 to 5, and the answer waits for them."""
     reader.hold().answer(5, 3, 4, 5).deliver(6)
-    assert reader.heard == ["answer", "e6"] and reader.manager._holds == {}
+    assert reader.heard == ["answer", "e6"] and reader.manager._held == {}
 
 
 def test_volatile_events_go_with_the_number_that_follows(reader: Reader) -> None:
     reader.hold().deliver(3).volatile(3).deliver(4).volatile(4).answer(4).deliver(5)
-    assert reader.heard == ["answer", "volatile", "e5"] and reader.manager._holds == {}
+    assert reader.heard == ["answer", "volatile", "e5"] and reader.manager._held == {}
 
 
 @pytest.mark.parametrize("ahead", range(7))
@@ -158,18 +159,18 @@ def test_history_then_live_has_no_gap_and_no_duplicate_wherever_the_node_stands(
 
 def test_an_empty_history_holds_nothing_back(reader: Reader) -> None:
     reader.hold().deliver(1).answer(0).deliver(2)
-    assert reader.heard == ["answer", "e1", "e2"] and reader.manager._holds == {}
+    assert reader.heard == ["answer", "e1", "e2"] and reader.manager._held == {}
 
 
 def test_a_history_that_could_not_be_read_holds_nothing_back(reader: Reader) -> None:
     reader.hold().deliver(1).answer(None)
-    assert reader.heard == ["answer", "e1"] and reader.manager._holds == {}
+    assert reader.heard == ["answer", "e1"] and reader.manager._held == {}
 
 
 def test_events_of_other_rooms_are_not_told_by_the_history(reader: Reader) -> None:
     """They come before the answer, which is of a later moment."""
     reader.hold().deliver(3, rooms=("acme:",)).deliver(4, rooms=("acme:", FEED)).answer(5).deliver(6)
-    assert reader.heard == ["e3", "e4", "answer", "e6"] and reader.manager._holds == {}
+    assert reader.heard == ["e3", "e4", "answer", "e6"] and reader.manager._held == {}
 
 
 def test_a_client_that_was_in_the_room_loses_nothing_by_a_history_of_it(reader: Reader) -> None:
@@ -189,21 +190,21 @@ def test_a_feed_that_is_left_goes_on_up_to_the_history(reader: Reader) -> None:
 
 def test_a_second_release_does_nothing(reader: Reader) -> None:
     reader.hold().deliver(6).answer(5)
-    reader.manager.release(reader.sid, "/logs")
+    reader.manager.end_history(reader.sid, "/logs")
     assert reader.heard == ["answer", "e6"]
 
 
 def test_a_client_that_leaves_takes_its_hold_along(reader: Reader) -> None:
     reader.hold().deliver(1)
     reader.manager.disconnect(reader.sid, "/logs", ignore_queue=True)
-    reader.manager.release(reader.sid, "/logs")
-    assert reader.manager._holds == {} and reader.heard == [] and reader.manager.rooms == {}
+    reader.manager.end_history(reader.sid, "/logs")
+    assert reader.manager._held == {} and reader.heard == [] and reader.manager.rooms == {}
 
 
 def test_more_than_can_wait_is_told_as_a_gap(reader: Reader) -> None:
     reader.hold().deliver(*range(1, MAX_HELD + 11)).answer(0)
     assert reader.heard == ["answer", *(f"e{number}" for number in range(1, MAX_HELD + 1)), "resync"]
-    assert reader.manager._holds == {}
+    assert reader.manager._held == {}
 
 
 def test_two_histories_in_a_row_tell_nothing_twice(reader: Reader) -> None:
@@ -218,7 +219,7 @@ def test_a_log_lost_while_the_history_is_read_is_told_too(reader: Reader) -> Non
     reader.hold()
     reader.manager.tell_lost("acme", "/logs", "epoch")
     reader.deliver(1, epoch="b").answer(100).deliver(2, 3, epoch="b")
-    assert reader.manager._holds == {}
+    assert reader.manager._held == {}
     assert [name for name in reader.heard if name not in ("answer", "resync")] == ["e1", "e2", "e3"]
 
 
@@ -287,6 +288,15 @@ def test_an_emit_on_a_tenants_namespace_needs_a_tenants_room(node: Hall, outside
         ).encode()
     )
     assert node.sent == {} and outside.published() == [] and node.manager.dropped == {"unaddressed": 1}
+
+
+def test_an_emit_that_nodes_would_drop_is_refused_at_the_call(node: Hall, outside: Outside) -> None:
+    node.connect("e1", "/mine")
+    with pytest.raises(TooLarge, match="2000000 bytes"):
+        node.manager.emit("e", "x" * 2_000_000, "/mine", room="r")
+    assert outside.published() == []
+    node.manager.emit("e", "x" * 1_900_000, "/mine", room="r")
+    assert len(outside.published()) == 1
 
 
 def test_an_emit_without_redis_raises_and_nobody_has_it() -> None:

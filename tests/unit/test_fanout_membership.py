@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-import fanout.membership
-from fanout.membership import ACK_SECONDS, is_sid
+import mintflow_realtime.fanout.deliver.membership
+from mintflow_realtime.fanout.deliver.membership import ACK_SECONDS, is_sid
 from tests import hall
 
 SPACES = ("/", "/a")
@@ -217,7 +217,7 @@ class Acks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(fanout.membership.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(mintflow_realtime.fanout.deliver.membership.time, "monotonic", lambda: self.now)
         self.hall = hall.membership()
         self.manager = self.hall.manager
         self.sid = self.hall.connect("e1", "/a")

@@ -1,14 +1,24 @@
 """The publisher against a real Redis: numbers, caps, epochs, repeats, and that nothing is ever half done."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
-from fanout.publisher import HEAD_LIFE_MS, IDEMPOTENCY_LIFE_MS, Caps, Publisher, Repeat, plain_event
-from protocol.envelope import (
+from mintflow_realtime.fanout.publish.publisher import (
+    HEAD_LIFE_MS,
+    IDEMPOTENCY_LIFE_MS,
+    PAGE_BYTES,
+    Caps,
+    Publisher,
+    Repeat,
+    plain_event,
+)
+from mintflow_realtime.protocol.envelope import (
     MAX_BATCH_BYTES,
     MAX_EVENT_BYTES,
     Event,
@@ -18,10 +28,11 @@ from protocol.envelope import (
     decode,
     event_pieces,
 )
-from protocol.errors import Conflict, InvalidPayload, NotFound, TooLarge, Unavailable
-from protocol.scripts import Change, Keys, Runner
-from stores.client import RedisClient, connect
-from tests.redis_fixture import OLDEST, PrivateRedis
+from mintflow_realtime.protocol.errors import Conflict, InvalidPayload, NotFound, TooLarge, Unavailable
+from mintflow_realtime.protocol.scripts import Change, Keys, Runner
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from tests.redis_fixture import PrivateRedis
 
 # Counts what it is called with in a hash, and answers the count: what a store's change does, without the store.
 COUNTING = """
@@ -32,13 +43,6 @@ local function change(keys, args)
   return {string.format('%.0f', n)}
 end
 """
-
-
-@pytest.fixture(scope="module", params=[None, OLDEST], ids=["installed", "6.2"])
-def server(request: pytest.FixtureRequest) -> Iterator[PrivateRedis]:
-    found = PrivateRedis(request.param)
-    yield found
-    found.stop()
 
 
 @pytest.fixture
@@ -128,10 +132,10 @@ def test_tenants_and_namespaces_have_numbers_of_their_own(press: Press) -> None:
     assert other.offset.endswith("-1") and elsewhere.offset.endswith("-1") and len(epochs) == 3
 
 
-def test_the_header_is_announced_as_it_was_given(press: Press, ear: Any) -> None:
+def test_the_header_is_announced_as_it_was_given_with_the_time(press: Press, ear: Any) -> None:
     header = Header(("acme:", "acme:run:r"), Policy.LATEST_ONLY, "k", "sid")
     press.publisher.publish("acme", "/n", [Event(header, ('["e",null]',))])
-    assert decode(announced(ear)[0]).header == header
+    assert decode(announced(ear)[0]).header == msgspec.structs.replace(header, at=press.now)
 
 
 def test_an_empty_log_has_no_head(press: Press) -> None:
@@ -327,13 +331,47 @@ def test_a_batch_without_gaps_is_repeated_too(press: Press) -> None:
 
 
 def test_the_same_key_for_another_request_is_a_conflict(press: Press) -> None:
-    press.publish("a", repeat=Repeat.of("k", "a"))
+    press.publish("a", repeat=Repeat.of("k", "/n", "a"))
     with pytest.raises(Conflict):
-        press.publish("b", repeat=Repeat.of("k", "b"))
+        press.publish("b", repeat=Repeat.of("k", "/n", "b"))
     assert press.numbers() == [1]
-    press.publish("b", repeat=Repeat.of("other", "b"))
-    press.publish("b", tenant="other", repeat=Repeat.of("k", "b"))
+    press.publish("b", repeat=Repeat.of("other", "/n", "b"))
+    press.publish("b", tenant="other", repeat=Repeat.of("k", "/n", "b"))
     assert press.numbers() == [1, 2]
+
+
+def test_a_key_is_its_users_and_its_namespaces(press: Press) -> None:
+    for number, (user, namespace) in enumerate([("ann", "/n"), ("bob", "/n"), ("ann", "/m"), ("", "/n")], 1):
+        repeat = Repeat.of("k", namespace, user, user=user)
+        assert not press.publish("a", repeat=repeat).repeated
+        assert press.publish("a", repeat=repeat).repeated and press.numbers() == list(range(1, number + 1))
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_request_that_an_earlier_version_has_done_is_not_done_again(press: Press, count: int) -> None:
+    """Its record was named by the key alone; for another request it counts as little as another user's does."""
+    names = ["a"] * count
+    repeat = Repeat.of("k", "/n", "a")
+    assert repeat is not None
+    first = press.publish(*names, repeat=repeat)
+    ours, theirs = press.key("idempotency", repeat.record), press.key("idempotency", repeat.earlier)
+    assert theirs.endswith(hashlib.sha256(b"k").hexdigest())
+    press.runner.command("RENAME", ours, theirs)
+    again = press.publish(*names, repeat=repeat)
+    assert again.repeated and again.offsets == first.offsets
+    assert not press.publish("b", repeat=Repeat.of("k", "/n", "b")).repeated
+    assert press.numbers() == list(range(1, count + 2))
+
+
+def test_what_was_published_before_is_told_without_publishing(press: Press) -> None:
+    events, repeat = [plain_event(("acme:",), "a", {"n": "a"})], Repeat.of("k", "/n", "a")
+    assert press.publisher.published_before("acme", "/n", events, repeat) is None
+    assert press.publisher.published_before("acme", "/n", events, None) is None
+    first = press.publish("a", repeat=repeat)
+    told = press.publisher.published_before("acme", "/n", events, repeat)
+    assert told is not None and told.offsets == first.offsets and press.numbers() == [1]
+    with pytest.raises(Conflict):
+        press.publisher.published_before("acme", "/n", events, Repeat.of("k", "/n", "b"))
 
 
 def test_a_refused_request_may_be_repeated(press: Press) -> None:
@@ -356,7 +394,7 @@ def test_a_key_is_honoured_however_it_is_written(press: Press) -> None:
     assert Repeat.of(None, 1) is None
 
 
-@pytest.mark.parametrize("request_", [object(), {"a": object()}, "\ud800"])
+@pytest.mark.parametrize("request_", [object(), {"a": object()}])
 def test_a_request_that_json_cannot_say_is_refused(request_: object) -> None:
     with pytest.raises(InvalidPayload):
         Repeat.of("k", request_)
@@ -393,7 +431,8 @@ def test_a_batch_of_a_thousand(press: Press) -> None:
 
 def test_a_volatile_event_has_no_number_and_is_nowhere_kept(press: Press, ear: Any) -> None:
     press.publisher.announce_volatile("acme", "/n", plain_event(("acme:",), "p", {"x": []}))
-    assert [decode(message)[:3] for message in announced(ear)] == [(None, Header(("acme:",)), '["p",{"x":[]}]')]
+    header = Header(("acme:",), at=press.now)
+    assert [decode(message)[:3] for message in announced(ear)] == [(None, header, '["p",{"x":[]}]')]
     assert press.everything() == {}
 
 
@@ -433,3 +472,39 @@ def test_what_a_refusal_gives_along_is_for_the_service(press: Press) -> None:
 def test_what_json_cannot_say_is_refused_before_redis_is_asked() -> None:
     with pytest.raises(TypeError):
         plain_event(("acme:",), "e", object())
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 10), (15, 10), (16, 10), (17, 10), (400, 600), (30, 20_000)])
+def test_pages_are_what_the_log_holds_however_long(press: Press, count: int, size: int) -> None:
+    for first in range(0, count, 20):
+        press.publish(*(f"{number} " + "x" * size for number in range(first, min(count, first + 20))))
+    held = [fields["m"] for _, fields in press.entries()]
+    for first, last in ((1, None), (7, None), (1, max(1, count - 3)), (count, count), (count + 1, None)):
+        wanted, after, pages = [one for one in held if first <= _number(one) <= (last or count)], first, 0
+        found: list[int] = []
+        while True:
+            page = press.publisher.page("acme", "/n", after, last)
+            pages += 1
+            found += [one.offset.number for one in page.events if one.offset]
+            assert page.head is None or page.head.number == count
+            assert len(page.events) == 1 or sum(len(one.arguments) for one in page.events) <= PAGE_BYTES
+            if not page.more:
+                break
+            after = found[-1] + 1
+        assert found == [_number(one) for one in wanted]
+        assert pages <= 1 + sum(map(len, wanted)) // (PAGE_BYTES - size - 200)
+
+
+def test_pages_pass_what_is_missing_of_a_log(press: Press) -> None:
+    for first in range(0, 200, 20):
+        press.publish(*(f"{number} " + "x" * 300 for number in range(first, first + 20)))
+    for number in (1, 2, 16, 17, 18, 90, 100, 199, 200):
+        press.runner.command("XDEL", press.key("log", "/n"), f"{number}-0")
+    page = press.publisher.page("acme", "/n", 1)
+    gone = {1, 2, 16, 17, 18, 90, 100, 199, 200}
+    assert [one.offset.number for one in page.events if one.offset] == [n for n in range(1, 201) if n not in gone]
+    assert not page.more
+
+
+def _number(message: bytes) -> int:
+    return int(message.partition(b"\n")[0].rpartition(b"-")[2])

@@ -4,13 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.membership import is_sid
-from fanout.rooms import LEVELS, feed_audience, feed_room, flow_audience, flow_rooms, of_tenant, own_room, tenant_room
-from protocol.errors import InvalidPayload
-from protocol.ids import ID_PATTERN
-from protocol.logs import LEVELS as WIRE_LEVELS
+from mintflow_realtime.fanout.deliver.membership import is_sid
+from mintflow_realtime.fanout.rooms import (
+    LEVELS,
+    feed_audience,
+    feed_room,
+    flow_audience,
+    flow_rooms,
+    of_tenant,
+    own_room,
+    tenant_room,
+)
+from mintflow_realtime.protocol.errors import InvalidPayload
+from mintflow_realtime.protocol.ids import ID_PATTERN, TENANT_PATTERN
+from mintflow_realtime.protocol.logs import LEVELS as WIRE_LEVELS
 
-IDS = st.from_regex(ID_PATTERN)
+TENANTS = st.from_regex(TENANT_PATTERN)
+IDS = st.from_regex(ID_PATTERN) | st.text(alphabet="ab:/{}~%=é", min_size=1, max_size=255)
 MAYBE = st.none() | IDS
 LEVEL = st.sampled_from(LEVELS)
 
@@ -19,7 +29,7 @@ def test_levels_are_those_of_the_wire() -> None:
     assert LEVELS == WIRE_LEVELS
 
 
-@given(IDS, IDS, IDS, LEVEL)
+@given(TENANTS, IDS, IDS, LEVEL)
 def test_no_two_rooms_of_a_tenant_are_the_same_and_none_looks_like_a_sid(
     tenant: str, flow: str, run: str, level: str
 ) -> None:
@@ -35,14 +45,14 @@ def test_no_two_rooms_of_a_tenant_are_the_same_and_none_looks_like_a_sid(
     assert all(room.startswith(tenant + ":") and of_tenant(room) and not is_sid(room) for room in rooms)
 
 
-@given(st.tuples(IDS, MAYBE, MAYBE, LEVEL), st.tuples(IDS, MAYBE, MAYBE, LEVEL))
+@given(st.tuples(TENANTS, MAYBE, MAYBE, LEVEL), st.tuples(TENANTS, MAYBE, MAYBE, LEVEL))
 def test_feeds_are_the_same_only_for_the_same_criteria(
     one: tuple[str, str | None, str | None, str], other: tuple[str, str | None, str | None, str]
 ) -> None:
     assert (feed_room(*one) == feed_room(*other)) is (one == other)
 
 
-@given(IDS, MAYBE, MAYBE, LEVEL, MAYBE, MAYBE, st.none() | LEVEL)
+@given(TENANTS, MAYBE, MAYBE, LEVEL, MAYBE, MAYBE, st.none() | LEVEL)
 def test_a_record_goes_to_the_feeds_that_ask_for_it(
     tenant: str,
     flow: str | None,
@@ -69,7 +79,7 @@ def test_what_happens_inside_a_run_does_not_go_to_the_whole_tenant() -> None:
     assert flow_audience("acme", "f", "r", whole_tenant=True) == ("acme:", *inside)
 
 
-@pytest.mark.parametrize("room", ["", "a:b", "a/b", "-", None, 1, "a" * 129])
+@pytest.mark.parametrize("room", ["", "a\n", "\ud800", None, 1, "a" * 256])
 def test_an_own_room_is_an_id(room: str) -> None:
     with pytest.raises(InvalidPayload) as refused:
         own_room("acme", room)
@@ -79,3 +89,8 @@ def test_an_own_room_is_an_id(room: str) -> None:
 @pytest.mark.parametrize("room", [None, "lobby", "0123abcdABCDEFGHIJKLMNOPQRST", ["acme:"], 1])
 def test_what_is_no_tenants_room(room: object) -> None:
     assert not of_tenant(room)
+
+
+def test_an_own_rooms_id_is_encoded() -> None:
+    assert own_room("acme", "board-1") == "acme:own:board-1"
+    assert own_room("acme", "a:b/c") == "acme:own:~a%3Ab%2Fc"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from fanout.sessions import NotRecovered, Session, SessionStore, new_pid, read_offset
-from protocol.envelope import Offset
-from protocol.scripts import Keys
-from stores.client import RedisClient
+from mintflow_realtime.fanout.recover.sessions import MAX_TAKEN, NotRecovered, SessionStore, new_pid, read_offset
+from mintflow_realtime.fanout.session import Session
+from mintflow_realtime.protocol.envelope import Offset
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.redis.client import RedisClient
 from tests.servers import until
 
 SCOPE = "flows:read"
@@ -185,3 +186,24 @@ def test_no_offset_and_no_start_is_no_place_to_go_on_from() -> None:
     with pytest.raises(NotRecovered) as refused:
         read_offset(None, "")
     assert refused.value.reason == "epoch"
+
+
+def test_two_who_take_a_session_from_each_other_end_with_one_each(
+    store: SessionStore, other: SessionStore, session: Session, runner: RedisClient, keys: Keys
+) -> None:
+    for _ in range(MAX_TAKEN + 2):
+        # Of connections that were cut nobody answers; they don't count.
+        store.claim("acme", "/flows", session.pid, "ann", SCOPE)
+    for turn in range(MAX_TAKEN):
+        claimed = (other, store)[turn % 2].claim("acme", "/flows", session.pid, "ann", SCOPE)
+        store.taken(claimed.session)
+    for _ in range(3):
+        with pytest.raises(NotRecovered) as caught:
+            store.claim("acme", "/flows", session.pid, "ann", SCOPE)
+        assert caught.value.reason == "taken"
+    (key,) = keys_of(runner, keys)
+    # Whose connection has ended may come back however often, and a minute later all is forgotten.
+    runner.command("HSET", key, "open", "0")
+    assert store.claim("acme", "/flows", session.pid, "ann", SCOPE).session.generation == 2 * MAX_TAKEN + 4
+    runner.command("HINCRBY", key, "taken_since", "-60")
+    assert store.claim("acme", "/flows", session.pid, "ann", SCOPE).open

@@ -12,12 +12,13 @@ import socketio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.errors import Conflict, Forbidden, NotFound, RealtimeError, TooLarge, Unavailable
-from protocol.scripts import Keys
-from protocol.wire_json import loads
-from stores.client import RedisClient, connect
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.errors import Conflict, Forbidden, NotFound, RealtimeError, TooLarge, Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.protocol.wire_json import loads
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.house import Answers, House
 from tests.servers import token
 
@@ -133,7 +134,7 @@ def test_nesting_deeper_than_can_be_read_is_a_wrong_payload(house: House, client
         "é" * 500,
         "clear_everything",
         "namespace",
-        "desk",
+        "context",
     ],
 )
 def test_only_the_commands_that_are_marked_exist(house: House, client: Client, event: str) -> None:
@@ -168,7 +169,7 @@ def fault(_: Client) -> Any:
 
 @pytest.mark.parametrize(
     "todo",
-    [fault, lambda _: object(), lambda _: {"a": {1: object()}}, lambda _: "\ud800", lambda _: 1 / 0],
+    [fault, lambda _: object(), lambda _: {"a": {1: object()}}, lambda _: 1j, lambda _: 1 / 0],
 )
 def test_any_other_error_is_internal_with_a_correlation_id_and_nothing_else(
     house: House, client: Client, todo: Callable[[Client], Any], caplog: pytest.LogCaptureFixture
@@ -207,27 +208,13 @@ def test_one_who_left_in_the_middle_gets_no_answer_and_makes_no_noise(
     assert (answers.acks, answers.events, caplog.records) == ([], [], [])
 
 
-def test_a_full_inbox_is_answered_too(house: House) -> None:
+def test_a_command_above_the_limit_is_answered_too(house: House) -> None:
     answers = Answers(True)
     house.handlers["/talk"].busy(answers, "do")
     assert answers.only["error"]["code"] == "rate_limited" and answers.only["error"]["retryable"] is True
     answers = Answers(False)
     house.handlers["/talk"].busy(answers, "do")
     assert (answers.only[0], answers.only[1]["event"], answers.only[1]["code"]) == ("error", "do", "rate_limited")
-
-
-def test_commands_cost_a_token_whatever_they_are(runner: RedisClient, keys: Keys) -> None:
-    house = House(runner, keys, rate=0.001, burst=3)
-    house.serve(Talk())
-    one, other = house.join("/talk"), house.join("/logs")
-    another = house.join("/talk", "e2")
-    assert house.refused(one, "nothing") == "unknown_event"
-    assert house.refused(one, "say", 1) == "invalid_payload"
-    assert house.did(other, "unsubscribe_logs") == {"success": True}
-    answer = house.ask(one, "do")
-    assert (answer["error"]["code"], answer["error"]["retryable"]) == ("rate_limited", True)
-    assert house.refused(other, "unsubscribe_logs") == "rate_limited"
-    assert house.did(another, "do") is None
 
 
 def test_a_token_that_has_ended_is_said_so_but_may_be_refreshed(house: House) -> None:
@@ -272,12 +259,12 @@ def test_a_handler_of_a_subclass_replaces_its_parents() -> None:
 
 
 def test_the_answer_is_followed_by_the_end_of_a_hold(house: House, client: Client) -> None:
-    house.handlers["/talk"].todo = lambda one: house.manager.hold(one.sid, "/talk", "acme:x")
+    house.handlers["/talk"].todo = lambda one: house.manager.begin_history(one.sid, "/talk", "acme:x")
     house.ask(client, "do")
-    assert house.manager._holds == {}
-    house.handlers["/talk"].todo = lambda one: (house.manager.hold(one.sid, "/talk", "acme:x"), 1 / 0)
+    assert house.manager._held == {}
+    house.handlers["/talk"].todo = lambda one: (house.manager.begin_history(one.sid, "/talk", "acme:x"), 1 / 0)
     house.ask(client, "do")
-    assert house.manager._holds == {}
+    assert house.manager._held == {}
 
 
 def test_what_the_library_does_with_the_same_commands() -> None:
@@ -358,7 +345,7 @@ def test_every_command_answers_once_whatever_it_is_sent(
         assert answer["ok"] or answer["error"]["code"] != "internal", answer
     else:
         assert answer[0] in (command, "error") and answer[1].get("code") != "internal", answer
-    assert house.manager._holds == {} or namespace != "/"
+    assert house.manager._held == {} or namespace != "/"
 
 
 @pytest.mark.parametrize(
@@ -381,4 +368,4 @@ def test_without_redis_every_command_that_needs_it_is_unavailable(
     assert (answer["error"]["code"], answer["error"]["retryable"]) == ("unavailable", True)
     assert "127.0.0.1" not in json.dumps(answer)
     assert sorted(house.manager.get_rooms(client.sid, namespace)) == before
-    assert house.manager._holds == {}
+    assert house.manager._held == {}

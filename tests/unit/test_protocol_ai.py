@@ -7,14 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.ai import AiRequest, AiStreamChunk, ClearHistory, ResumeStream, told_up_to, whole_characters
-from protocol.wire_json import dumps
+from mintflow_realtime.protocol.ai import (
+    AiRequest,
+    AiStreamChunk,
+    ClearHistory,
+    ResumeStream,
+    told_up_to,
+    whole_characters,
+)
+from mintflow_realtime.protocol.wire_json import dumps
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (AiRequest, {"prompt": "p"}, "requestId"),
     (AiRequest, {"requestId": "r"}, "prompt"),
     (AiRequest, {"requestId": "r", "prompt": ""}, "$.prompt"),
-    (AiRequest, {"requestId": "r/2", "prompt": "p"}, "$.requestId"),
+    (AiRequest, {"requestId": "r\n", "prompt": "p"}, "$.requestId"),
     (AiRequest, {"requestId": "r", "prompt": 5}, "$.prompt"),
     (AiRequest, {"requestId": "r", "prompt": "p", "stream": "yes"}, "$.stream"),
     (AiRequest, {"requestId": "r", "prompt": "p", "options": {"temperature": 3}}, "$.options.temperature"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.envelope import (
+from mintflow_realtime.protocol.envelope import (
     Announcement,
     Event,
     Header,
@@ -15,7 +15,7 @@ from protocol.envelope import (
     event_pieces,
     parse_offset,
 )
-from protocol.wire_json import dumps
+from mintflow_realtime.protocol.wire_json import dumps
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -128,3 +128,10 @@ def test_sizes_are_bytes_and_not_characters() -> None:
 def test_what_was_published_tells_the_last_events_offset_and_payload() -> None:
     published = Published(("a-1", "a-2"), ((), ()), ('["e",{"n":1}]', '["e",{"n":2}]'))
     assert (published.offset, published.payload, published.repeated) == ("a-2", {"n": 2}, False)
+
+
+def test_headers_of_neighbouring_versions_are_read() -> None:
+    earlier = decode(b'a-1\n[["t:"],"close","",""]\n["e",1]')
+    assert earlier.header == Header(("t:",)) and earlier.header.at == 0
+    later = decode(b'a-1\n[["t:"],"close","","",7,"more",8]\n["e",1]')
+    assert later.header.rooms == ("t:",) and later.header.at == 7

@@ -9,21 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import InvalidPayload, TooLarge
-from protocol.flows import (
+from mintflow_realtime.protocol.errors import InvalidPayload
+from mintflow_realtime.protocol.flows import FlowSubscribed, NodeState, RunSnapshot, SubscribeFlow, UnsubscribeFlow
+from mintflow_realtime.protocol.run_events import (
     EVENT_TYPES,
     FIXED_FIELDS,
     MAX_ERROR_BYTES,
-    FlowSubscribed,
-    NodeState,
     RunEvent,
-    RunSnapshot,
-    SubscribeFlow,
-    UnsubscribeFlow,
     clamp,
     payload_pieces,
 )
-from protocol.wire_json import dumps
+from mintflow_realtime.protocol.wire_json import dumps
 
 TIME = "2026-01-31T08:15:30.123Z"
 
@@ -38,7 +34,7 @@ def payload(event: RunEvent, seq: int = 7) -> dict[str, Any]:
 def test_a_subscription_names_a_flow_or_a_run(message: Any) -> None:
     assert msgspec.convert({"flowId": "f"}, message).flow_id == "f"
     assert msgspec.convert({"runId": "r", "flowId": "f"}, message).run_id == "r"
-    for refused in ({}, {"flowId": None}, {"flowId": ""}, {"runId": "a b"}, {"flowId": 1}, {"flowId": "f", "x": 1}, []):
+    for refused in ({}, {"flowId": None}, {"flowId": ""}, {"runId": "a\n"}, {"flowId": 1}, {"flowId": "f", "x": 1}, []):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(refused, message)
 
@@ -61,7 +57,7 @@ def test_since_is_a_number_of_an_event(since: object) -> None:
         {"type": "unheard_of"},
         {"type": "flow_started", "data": []},
         {"type": "flow_started", "seq": 1},
-        {"type": "node_failed", "nodeId": "a b"},
+        {"type": "node_failed", "nodeId": "a\n"},
     ],
 )
 def test_an_event_of_a_run_that_is_refused(body: dict[str, Any]) -> None:
@@ -79,10 +75,17 @@ def test_an_event_of_a_run_that_is_refused(body: dict[str, Any]) -> None:
         ("node_completed", "completed"),
         ("node_failed", "failed"),
         ("flow_progress", "started"),
+        ("flow_queued", "queued"),
+        ("flow_waiting", "waiting"),
+        ("flow_cancelled", "cancelled"),
+        ("flow_lost", "lost"),
+        ("node_waiting", "waiting"),
+        ("node_skipped", "skipped"),
+        ("node_cancelled", "cancelled"),
     ],
 )
 def test_each_type_has_its_status(kind: Any, status: str) -> None:
-    assert kind in EVENT_TYPES and len(EVENT_TYPES) == 7
+    assert kind in EVENT_TYPES and len(EVENT_TYPES) == 15
     event = RunEvent(type=kind, node_id="n", progress=1)
     assert event.status == status == payload(event)["status"]
 
@@ -150,10 +153,7 @@ def test_progress_is_a_percentage(progress: float, shown: float) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("error", object()),
         ("data", {"a": object()}),
-        ("error", "\ud800"),
-        ("data", {"a": "\ud800"}),
         ("data", {None: 1}),
     ],
 )
@@ -167,16 +167,88 @@ def test_what_json_cannot_say_is_refused_by_the_name_of_its_field(field: str, va
 def test_nesting_without_an_end_is_refused() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
-    for event in (RunEvent(type="flow_started", data=endless), RunEvent(type="flow_failed", error=endless)):
-        with pytest.raises(InvalidPayload):
-            payload(event)
+    with pytest.raises(InvalidPayload):
+        payload(RunEvent(type="flow_started", data=endless))
+    assert payload(RunEvent(type="flow_failed", error=endless))["error"] == "{'again': {...}}"
 
 
-def test_an_error_is_at_most_64_kilobytes() -> None:
-    payload(RunEvent(type="flow_failed", error="e" * (MAX_ERROR_BYTES - 2)))
-    for error in ("e" * (MAX_ERROR_BYTES - 1), "é" * (MAX_ERROR_BYTES // 2)):
-        with pytest.raises(TooLarge):
-            payload(RunEvent(type="flow_failed", error=error))
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("no such file: caf\udce9"), "ValueError: no such file: caf�"),
+        ("\ud83d\ude00\ud83d", "😀�"),
+        ({"\udce9": ["\udce9"]}, {"�": ["�"]}),
+        (1j, "1j"),
+        (Unspeakable(), "Unspeakable"),
+    ],
+)
+def test_an_error_is_always_said(error: Any, shown: Any) -> None:
+    assert payload(RunEvent(type="flow_failed", error=error))["error"] == shown
+
+
+def test_halves_of_characters_in_data_are_replaced() -> None:
+    assert payload(RunEvent(type="flow_started", data={"caf\udce9": ["\ud800"]}))["caf�"] == ["�"]
+
+
+@pytest.mark.parametrize("character", ["e", "é", "😀", '"', "\\", "\n", "\x01"])
+@pytest.mark.parametrize("before", ["", "x", "xx", "xxx", "xxxx", "xxxxx"])
+def test_an_error_over_64_kilobytes_is_cut_and_marked(character: str, before: str) -> None:
+    error = before + character * 70_000
+    told = payload(RunEvent(type="flow_failed", error=error))
+    assert error.startswith(told["error"]) and told["truncated"] is True and told["originalLength"] == len(error)
+    assert MAX_ERROR_BYTES - 6 <= len(msgspec.json.encode(told["error"])) <= MAX_ERROR_BYTES
+
+
+def test_an_error_of_64_kilobytes_is_whole() -> None:
+    told = payload(RunEvent(type="flow_failed", error="e" * (MAX_ERROR_BYTES - 2)))
+    assert len(told["error"]) == MAX_ERROR_BYTES - 2 and "truncated" not in told and "originalLength" not in told
+
+
+def test_a_large_object_keeps_what_fits() -> None:
+    error = {"code": "E42", "stack": "x" * 70_000, "at": 7, "rest": list(range(50_000))}
+    told = payload(RunEvent(type="node_failed", node_id="n", error=error, data={"truncated": "mine", "own": 1}))
+    assert (told["error"]["code"], told["truncated"], told["own"]) == ("E42", True, 1)
+    assert len(told["error"]["stack"]) > 65_000 and told["originalLength"] == len(msgspec.json.encode(error))
+    several = payload(RunEvent(type="flow_failed", error=list(range(50_000))))
+    assert several["error"].startswith("[0,1,2,") and several["truncated"]
+
+
+def test_an_attempt_is_told_by_the_change_alone() -> None:
+    (start, end), _ = payload_pieces(
+        "acme", "f", "r", RunEvent(type="flow_started", attempt=2, data={"attempt": 7}), TIME
+    )
+    assert json.loads(start + '7,"attempt":3' + end)["attempt"] == 3 and (start + end).count("attempt") == 0
+    for wrong in (0, -1, "2", 1.5, True):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"type": "flow_started", "attempt": wrong}, RunEvent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "good", "bad"),
+    [
+        ("flow_started", "name", "Ä b", ("", "a\n", "x" * 256, 7)),
+        ("flow_queued", "tags", ["a", "b"], ("a", [""], ["a\t"], ["x" * 65], ["a"] * 11)),
+        ("flow_started", "lease", 5, (4.9, 3601, "5", True)),
+        ("flow_started", "parent", {"flowId": "a", "runId": "b"}, ({"flowId": "a"}, "a", {"flowId": "a", "runId": ""})),
+        ("flow_started", "total", 0, (-1, 1.5, "1")),
+        ("flow_waiting", "reason", "", ("x" * 1001, 7)),
+        ("node_waiting", "until", "2026-01-01T00:00:00Z", ("soon", "", [1])),
+    ],
+)
+def test_what_an_event_says_of_its_run(kind: str, field: str, good: Any, bad: tuple[Any, ...]) -> None:
+    node = {"nodeId": "n"} if kind.startswith("node_") else {}
+    told = msgspec.convert({"type": kind, field: good, **node}, RunEvent)
+    assert payload(told)[field] in (good, "2026-01-01T00:00:00.000Z")
+    for wrong in bad:
+        with pytest.raises(msgspec.ValidationError, match=field):
+            msgspec.convert({"type": kind, field: wrong, **node}, RunEvent)
+    with pytest.raises(msgspec.ValidationError, match=f"alone.*{field}"):
+        msgspec.convert({"type": "flow_progress", "progress": 1, field: good}, RunEvent)
 
 
 def test_answers_leave_out_what_is_not_there() -> None:
@@ -185,17 +257,19 @@ def test_answers_leave_out_what_is_not_there() -> None:
         flow_id="f",
         run_id="r",
         status="started",
+        attempt=1,
         progress=0,
         started_at=TIME,
-        nodes={"n": NodeState(status="started", started_at=TIME)},
+        nodes={"n": NodeState(status="started", attempt=1, started_at=TIME)},
         seq=3,
     )
     assert json.loads(dumps(run)) == {
         "flowId": "f",
         "runId": "r",
         "status": "started",
+        "attempt": 1,
         "progress": 0,
         "startedAt": TIME,
-        "nodes": {"n": {"status": "started", "startedAt": TIME}},
+        "nodes": {"n": {"status": "started", "attempt": 1, "startedAt": TIME}},
         "seq": 3,
     }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.times import iso, now_ms
+from mintflow_realtime.protocol.times import iso, now_ms
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.urls import SplitUrl, split_url
+from mintflow_realtime.protocol.urls import SplitUrl, split_url
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from protocol.errors import InvalidPayload
-from protocol.validation import MAX_TEXT, mistyped
-from routes.errors import Malformed
+from mintflow_realtime.protocol.errors import InvalidPayload, TooLarge
+from mintflow_realtime.protocol.validation import MAX_MEMBERS, MAX_TEXT, mistyped, refuse_bytes, refuse_many_members
+from mintflow_realtime.routes.errors import Malformed
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -92,3 +92,43 @@ def test_a_long_path_is_cut_where_it_ends_and_still_begins_as_it_should() -> Non
 def test_names_that_span_lines_are_read_whole() -> None:
     error = mistyped(failed({"level": "info", "inner": {"nodeId": "n", "a\nb": 1}}))
     assert error.to_wire()["path"] == "$.inner.a\nb" and error.message == "Object contains unknown field `a\nb`"
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        (b"", "$"),
+        (bytearray(b"x"), "$"),
+        ({"a": b""}, "$.a"),
+        ({"a": [], "b": {}, "c": [0, [[], b"x"]]}, "$.c[1][1]"),
+        ([{"a": b"x"}], "$[0].a"),
+        ({"a": {"b": 1}, "c": {"d": {"e": b"x"}}}, "$.c.d.e"),
+        ({"k" * 500: b"x"}, ("$." + "k" * 500)[:MAX_TEXT]),
+    ],
+)
+def test_bytes_are_named_by_their_path(payload: Any, path: str) -> None:
+    with pytest.raises(InvalidPayload) as caught:
+        refuse_bytes(payload)
+    assert caught.value.details["path"] == path
+
+
+def test_without_bytes_nothing_is_refused_however_deep_it_is() -> None:
+    deep: Any = "x"
+    for _ in range(50_000):
+        deep = [deep]
+    for payload in ({}, [], None, "text", {"a": [1, 2.0, None, True, {"b": "c"}]}, deep):
+        refuse_bytes(payload)
+
+
+def test_objects_of_too_many_members_are_refused_before_they_are_read() -> None:
+    refuse_many_members({"state": dict.fromkeys(range(MAX_MEMBERS))})
+    with pytest.raises(TooLarge) as refused:
+        refuse_many_members({"workspaceId": "w", "state": dict.fromkeys(range(MAX_MEMBERS + 1))})
+    assert refused.value.to_wire()["path"] == "$.state"
+
+
+def test_a_long_look_for_bytes_pauses() -> None:
+    pauses: list[int] = []
+    with pytest.raises(InvalidPayload):
+        refuse_bytes({"a": [[] for _ in range(3000)] + [b"x"]}, lambda: pauses.append(1))
+    assert len(pauses) > 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.wire_json import dumps, loads
+from mintflow_realtime.protocol.wire_json import dumps, loads
 
 VALUES = st.recursive(
     st.none()

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from protocol.errors import InvalidPayload, TooLarge
-from protocol.workspaces import (
+from mintflow_realtime.protocol.errors import InvalidPayload, TooLarge
+from mintflow_realtime.protocol.workspaces import (
     MAX_DEPTH,
     MAX_OPERATIONS,
     Edit,
@@ -73,8 +73,6 @@ def test_members_are_text_as_it_came() -> None:
     "state",
     [
         {"a": object()},
-        {"a": "\ud800"},
-        {"\ud800": 1},
         {1: 2},
         {"a": {(1, 2): 3}},
         {"a": nested(MAX_DEPTH)},
@@ -88,6 +86,10 @@ def test_what_could_not_be_read_again_is_refused(state: dict[str, Any]) -> None:
     with pytest.raises(InvalidPayload) as caught:
         Edit.of_state(state, replaces=False)
     assert caught.value.details["path"] == "$.state"
+
+
+def test_halves_of_characters_in_a_state_are_replaced() -> None:
+    assert Edit.of_state({"a": "\ud800", "\udce9": 1}, replaces=False).members == {'"a"': '"�"', '"�"': "1"}
 
 
 def test_the_deepest_state_has_32_levels() -> None:

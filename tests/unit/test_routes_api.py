@@ -5,15 +5,19 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 from werkzeug.test import EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
 from werkzeug.wsgi import get_input_stream
 
-from services.logs import Logs
+from mintflow_realtime import tracing
+from mintflow_realtime.routes.paths import keep_encoded_slashes
+from mintflow_realtime.services.logs import Logs
 from tests.routes_app import ACME, BETA, RedisServer, Site, bearer, token
 
 RUN = "/api/v1/flows/f1/runs/r1"
@@ -101,11 +105,17 @@ def test_refuses_who_is_not_admitted(site: Site, method: str, headers: Any, stat
         ("DELETE", "/api/v1/logs?flowId=f1", "logs:clear"),
         ("GET", RUN, "flows:read"),
         ("POST", f"{RUN}/events", "flows:write"),
+        ("GET", "/api/v1/runs", "flows:read"),
+        ("POST", f"{RUN}/beat", "flows:write"),
+        ("POST", f"{RUN}/cancel", "flows:control"),
+        ("POST", f"{RUN}/signals", "flows:control"),
+        ("GET", "/api/v1/flows/f1/control", "flows:write"),
     ],
 )
 def test_each_route_needs_its_own_permission(site: Site, method: str, path: str, scope: str) -> None:
-    body = LOG if path.endswith("/logs") else {"type": "flow_started"}
-    others = "logs:read logs:write logs:clear flows:read flows:write admin".replace(scope, "")
+    bodies = {"logs": LOG, "cancel": {}, "signals": {"name": "go"}, "events": {"type": "flow_started"}}
+    body = bodies.get(path.rpartition("/")[2])
+    others = "logs:read logs:write logs:clear flows:read flows:write flows:control admin".replace(scope, "")
     headers = bearer(token(scope=others))
     error = refused(site.client.open(path, method=method, json=body, headers=headers), 403, "forbidden")
     assert error["permission"] == scope
@@ -180,7 +190,7 @@ def test_filters_by_query(site: Site) -> None:
 BAD_QUERIES = [
     ("colour=red", "$.colour"),
     ("flowId=", "$.flowId"),
-    ("flowId=a%2Fb", "$.flowId"),
+    ("flowId=a%0Ab", "$.flowId"),
     ("flowId=%ff", "$"),
     ("search=%ff", "$"),
     ("search=", "$.search"),
@@ -265,22 +275,23 @@ BAD_BODIES = [
     (GOOD + b"x", 400, "invalid_payload", "$"),
     (b"\xef\xbb\xbf" + GOOD, 400, "invalid_payload", "$"),
     (b'{"logLevel":"info","message":"\xff"}', 400, "invalid_payload", "$"),
-    (b'{"logLevel":"info","message":"\\ud800"}', 400, "invalid_payload", "$"),
     (GOOD.decode().encode("utf-16"), 400, "invalid_payload", "$"),
     (b"5", 422, "invalid_payload", "$"),
     (b"null", 422, "invalid_payload", "$"),
     (b"[]", 422, "invalid_payload", "$"),
-    (b"{}", 422, "invalid_payload", "$.logLevel"),
+    (b'{"message":""}', 422, "invalid_payload", "$.logLevel"),
+    (b"{}", 422, "invalid_payload", "$.message"),
     (b'{"logLevel":"info","message":1}', 422, "invalid_payload", "$.message"),
-    (b'{"logLevel":"loud","message":""}', 422, "invalid_payload", "$.logLevel"),
-    (b'{"logLevel":"info","message":"","flowId":"a/b"}', 422, "invalid_payload", "$.flowId"),
+    (b'{"logLevel":[],"message":""}', 422, "invalid_payload", "$.logLevel"),
+    (b'{"logLevel":"info","message":"","flowId":"\\ud800"}', 422, "invalid_payload", "$.flowId"),
     (b'{"logLevel":"info","message":"","flowId":"a\\n"}', 422, "invalid_payload", "$.flowId"),
     (b'{"logLevel":"info","message":"","metadata":[]}', 422, "invalid_payload", "$.metadata"),
     (b'{"logLevel":"info","message":"","tenantId":"beta"}', 422, "invalid_payload", "$.tenantId"),
     (b"[" + GOOD + b',{"logLevel":"info","message":1}]', 422, "invalid_payload", "$[1].message"),
     (b"[" + GOOD + b",[]]", 422, "invalid_payload", "$[1]"),
     (b'{"logLevel":"info","message":"","metadata":{"a":' + b"[" * 50_000, 422, "invalid_payload", "$"),
-    (b'{"logLevel":"info","message":"' + b"x" * 70_000 + b'"}', 413, "too_large", None),
+    (b'{"logLevel":"info","level":"info","message":""}', 422, "invalid_payload", "$"),
+    (b'{"level":"info","message":"","timestamp":"then"}', 422, "invalid_payload", "$.timestamp"),
     (b'{"logLevel":"info","message":"","' + b"x" * 9000 + b'":1}', 422, "invalid_payload", "$." + "x" * 298),
     (b" " * 4_000_001, 413, "too_large", None),
 ]
@@ -309,10 +320,64 @@ def test_one_bad_line_stores_nothing(site: Site, body: bytes, status: int, path:
     assert site.count("acme", "/logs") == 0
 
 
-def test_a_large_record_among_others_stores_nothing(site: Site) -> None:
+def test_a_large_record_costs_the_others_nothing(site: Site) -> None:
     batch = [LOG, {**LOG, "message": "x" * 70_000}, LOG]
-    refused(site.client.post("/api/v1/logs", json=batch, headers=ACME), 413, "too_large")
-    assert site.count("acme", "/logs") == 0
+    accepted(site.client.post("/api/v1/logs", json=batch, headers=ACME), 3)
+    first, large, last = site.client.get("/api/v1/logs", headers=ACME).get_json()["logs"]
+    assert large["truncated"] and large["originalLength"] == 70_000 and len(large["message"]) > 65_000
+    assert "truncated" not in first and "truncated" not in last
+
+
+def test_a_record_keeps_its_trace(site: Site) -> None:
+    own, above = "f" * 32, "0af7651916cd43dd8448eb211c80319c"
+    headers = {**ACME, "traceparent": f"00-{above}-b7ad6b7169203331-01"}
+    batch = [LOG, {**LOG, "traceId": own}]
+
+    def kept() -> list[str | None]:
+        accepted(site.client.post("/api/v1/logs", json=batch, headers=headers), 2)
+        page = site.client.get("/api/v1/logs?limit=2", headers=ACME).get_json()
+        return [log.get("traceId") for log in page["logs"]]
+
+    assert kept() == [None, own], "nobody traces"
+    tracing.use(TracerProvider())
+    try:
+        assert kept() == [above, own]
+    finally:
+        tracing.end()
+    for wrong in ("F" * 32, "f" * 31, "f" * 33, ""):
+        body = [LOG, {**LOG, "traceId": wrong}]
+        refused(site.client.post("/api/v1/logs", json=body, headers=ACME), 422, "invalid_payload", "$[1].traceId")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_mends_what_a_publisher_says(site: Site, kind: str) -> None:
+    """Another vocabulary's level, half a character, a time: none of them costs the batch."""
+    lines = [
+        b'{"level":"WARNING","message":"caf\\udce9","metadata":{"k\\ud83d":["\\ud83d\\ude00\\ude00"]}}',
+        b'{"logLevel":"loud","message":"","timestamp":"2026-01-31T09:15:30+01:00"}',
+        b'{"logLevel":"Notice","message":"","timestamp":1769847330123}',
+    ]
+    body = b"\n".join(lines) if "nd" in kind else b"[" + b",".join(lines) + b"]"
+    accepted(site.client.post("/api/v1/logs", data=body, headers={**ACME, "Content-Type": kind}), 3)
+    one, two, three = site.client.get("/api/v1/logs", headers=ACME).get_json()["logs"]
+    assert (one["logLevel"], one["message"], one["metadata"]) == ("warn", "caf�", {"k�": ["😀�"]})
+    assert (two["logLevel"], two["metadata"], two["timestamp"]) == (
+        "info",
+        {"level": "loud"},
+        "2026-01-31T08:15:30.000Z",
+    )
+    assert (three["logLevel"], three["metadata"], three["timestamp"]) == ("info", {}, "2026-01-31T08:15:30.123Z")
+    assert "timestamp" not in one and "level" not in one
+
+
+def test_halves_of_characters_in_events_and_states(site: Site) -> None:
+    event = b'{"type":"flow_failed","error":"\\ud800","data":{"\\udce9":1}}'
+    accepted(site.client.post(f"{RUN}/events", data=event, headers=ACME), 1)
+    read = site.client.get(f"{RUN}?since=0", headers=ACME).get_json()
+    assert read["run"]["error"] == "�" and read["events"][0]["�"] == 1
+    path = "/api/v1/workspaces/w"
+    assert site.client.put(path, data=b'{"a\\ud800":["\\udfff"]}', headers=ACME).status_code == 200
+    assert site.client.get(path, headers=ACME).get_json()["state"] == {"a�": ["�"]}
 
 
 def stream(site: Site, path: str, headers: dict[str, str], body: Any, length: int | None = None) -> TestResponse:
@@ -407,7 +472,7 @@ def test_runs_round_trip(site: Site) -> None:
         ({"type": "node_started"}, 422, "$"),
         ({"type": "flow_progress"}, 422, "$"),
         ({"type": "flow_progress", "progress": "much"}, 422, "$.progress"),
-        ([{"type": "flow_started"}, {"type": "node_started", "nodeId": "/"}], 422, "$[1].nodeId"),
+        ([{"type": "flow_started"}, {"type": "node_started", "nodeId": "\n"}], 422, "$[1].nodeId"),
         ([{"type": "flow_started"}, {"type": "node_started"}], 422, "$[1]"),
         ([], 422, "$"),
         ([{"type": "flow_progress", "progress": 1}] * 1001, 422, "$"),
@@ -429,9 +494,9 @@ def test_refuses_an_event_over_a_megabyte(site: Site) -> None:
 @pytest.mark.parametrize(
     ("path", "named"),
     [
-        ("/api/v1/flows/-f/runs/r1", "$.flowId"),
+        ("/api/v1/flows/f%7F/runs/r1", "$.flowId"),
         ("/api/v1/flows/f1/runs/%ff", "$.runId"),
-        ("/api/v1/flows/f1/runs/" + "r" * 129, "$.runId"),
+        ("/api/v1/flows/f1/runs/" + "r" * 256, "$.runId"),
         ("/api/v1/flows/f%0a/runs/r1", "$.flowId"),
         (f"{RUN}?since=-1", "$.since"),
         (f"{RUN}?since=x", "$.since"),
@@ -527,7 +592,7 @@ def test_revocations_hold_in_the_callers_tenant(site: Site, body: Any, headers: 
     [
         (b"{}", 422, "$"),
         (b'{"userId":"u1","jti":"j1"}', 422, "$"),
-        (b'{"userId":"/"}', 422, "$.userId"),
+        (b'{"userId":"\\n"}', 422, "$.userId"),
         (b'{"jti":""}', 422, "$.jti"),
         (b'{"user":"u1"}', 422, "$.user"),
         (b"[]", 422, "$"),
@@ -681,3 +746,75 @@ def test_no_query_is_a_fault_of_ours(site: Site, query: str, method: str) -> Non
     for path in ("/api/v1/logs", RUN):
         response = site.client.open(path, method=method, headers=ACME, environ_overrides=environ)
         assert response.status_code in (200, 400, 404, 405), response.get_data(as_text=True)
+
+
+# Ids of other systems
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scheduled__2026-01-01T00:00:00+00:00",
+        "load[eu]",
+        "Übergröße",
+        "a/b",
+        "/",
+        "a//b/",
+        "50%2F",
+        "a/runs/b",
+        "a/runs/b/events",
+        "x" * 255,
+        "?#;&=",
+    ],
+)
+def test_any_text_is_an_id_in_a_path_a_body_and_a_query(site: Site, name: str) -> None:
+    quoted = quote(name, safe="")
+
+    def ask(method: str, path: str, **more: Any) -> TestResponse:
+        environ = EnvironBuilder(path, method=method, headers=ACME, **more).get_environ()
+        return site.client.open(Request(keep_encoded_slashes(environ, "/api/v1")))
+
+    run = f"/api/v1/flows/{quoted}/runs/{quoted}"
+    accepted(ask("POST", run + "/events", json={"type": "node_started", "nodeId": name}), 1)
+    shown = ask("GET", run).get_json()["run"]
+    assert (shown["flowId"], shown["runId"], list(shown["nodes"])) == (name, name, [name])
+    workspace = f"/api/v1/workspaces/{quoted}"
+    assert ask("PUT", workspace, json={"a": 1}).get_json()["workspace"] == name
+    assert ask("GET", workspace).get_json()["state"] == {"a": 1}
+    accepted(ask("POST", "/api/v1/logs", json={**LOG, "flowId": name, "runId": name, "nodeId": name}), 1)
+    accepted(ask("POST", "/api/v1/logs", json={**LOG, "flowId": "other"}), 1)
+    for field in ("flowId", "runId", "nodeId"):
+        (found,) = ask("GET", f"/api/v1/logs?{field}={quoted}").get_json()["logs"]
+        assert found[field] == name
+    assert ask("DELETE", f"/api/v1/logs?flowId={quoted}").get_json() == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/flows/a/b/runs/c",
+        "/api/v1/flows/a%2Fb/c/runs/d",
+        "/api/v1/flows%2Fa/runs/b",
+        "/api/v1%2Fworkspaces/a",
+        "/elsewhere/workspaces/a%2Fb",
+    ],
+)
+def test_slashes_that_belong_to_no_id_are_the_paths_own(path: str) -> None:
+    environ = EnvironBuilder(path).get_environ()
+    assert keep_encoded_slashes(environ, "/api/v1") is environ
+
+
+def test_what_stands_for_a_slash_is_no_slash_when_a_client_sends_it(site: Site) -> None:
+    for path in ("/api/v1/workspaces/a%01b", "/api/v1/workspaces/a%01%2Fb"):
+        environ = EnvironBuilder(path, headers=ACME).get_environ()
+        answer = site.client.open(Request(keep_encoded_slashes(environ, "/api/v1")))
+        assert answer.status_code in (400, 404)
+
+
+def test_a_path_that_somebody_rewrote_is_left_alone() -> None:
+    environ = EnvironBuilder("/api/v1/workspaces/a%2Fb").get_environ()
+    environ["PATH_INFO"] = "/api/v1/workspaces/other"
+    assert keep_encoded_slashes(environ, "/api/v1") is environ
+    below = EnvironBuilder("/api/v1/workspaces/a%2Fb").get_environ()
+    below |= {"SCRIPT_NAME": "/shop", "REQUEST_URI": "https://host/shop/api/v1/workspaces/a%2Fb?x=%2F"}
+    assert keep_encoded_slashes(below, "/api/v1")["PATH_INFO"] == "/api/v1/workspaces/a\x01b"

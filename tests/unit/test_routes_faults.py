@@ -1,5 +1,6 @@
 """The HTTP API and readiness while Redis is down or hung: 503 within 2 s, and nothing half published."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from protocol.errors import Unavailable
-from stores.client import BREAKER_SECONDS
+from mintflow_realtime.protocol.errors import Unavailable
 from tests.routes_app import ACME, RedisServer, Site, bearer, token
 
 RUN = "/api/v1/flows/f1/runs/r1"
@@ -38,6 +38,12 @@ def unavailable(site: Site, method: str, path: str, headers: dict[str, str], bod
     assert response.headers["Retry-After"] == "1"
     error = response.get_json()["error"]
     assert error["code"] == "unavailable" and error["retryable"] is True
+    # Which Redis it was, and where, is for the log alone.
+    assert not re.search(r"redis at|127\.0|/|:\d", error["message"], re.IGNORECASE) and set(error) == {
+        "code",
+        "message",
+        "retryable",
+    }
 
 
 def once_back(site: Site, method: str, path: str, headers: dict[str, str] = ACME, **options: Any) -> TestResponse:
@@ -87,7 +93,7 @@ def test_redis_hung_is_503_within_two_seconds(
     # The breaker is open: the next one fails at once.
     began = time.monotonic()
     unavailable(site, method, path, headers, body)
-    assert time.monotonic() - began < BREAKER_SECONDS
+    assert time.monotonic() - began < 0.5
     redis_server.resume()
     assert once_back(site, "GET", "/api/v1/logs").status_code == 200
     assert site.count("acme", "/logs") in ((0, len(BATCH)) if path.endswith("/logs") else (0,))

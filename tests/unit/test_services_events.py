@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from protocol.errors import Conflict, InvalidPayload, TooLarge, Unavailable
-from protocol.scripts import Keys
-from services.events import MAX_NAME, Events
-from stores.client import RedisClient, connect
+from mintflow_realtime.protocol.errors import Conflict, InvalidPayload, TooLarge, Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.events import MAX_NAME, Events
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.house import House
 
 
@@ -49,13 +50,11 @@ def test_an_event_goes_to_a_tenants_clients_or_to_those_in_a_room(house: House) 
         {"event": "connect_error"},
         {"event": "x" * (MAX_NAME + 1)},
         {"event": None},
-        {"room": "a:b"},
+        {"room": "a\n"},
         {"room": ""},
         {"room": 1},
         {"data": object()},
-        {"data": "\ud800"},
         {"data": {None: 1}},
-        {"event": "\ud800"},
         {"idempotency_key": ""},
     ],
 )
@@ -76,11 +75,12 @@ def test_endless_nesting_and_too_much_are_refused(house: House) -> None:
 def test_a_repeat_is_for_the_same_event_alone(house: House) -> None:
     first = house.events.publish("acme", "/board", "e", {"a": 1}, idempotency_key="k")
     assert house.events.publish("acme", "/board", "e", {"a": 1}, idempotency_key="k").offset == first.offset
-    for other in (("/board", "e", {"a": 2}), ("/board", "f", {"a": 1}), ("/other", "e", {"a": 1})):
+    for other in (("/board", "e", {"a": 2}), ("/board", "f", {"a": 1})):
         with pytest.raises(Conflict):
             house.events.publish("acme", *other, idempotency_key="k")
     with pytest.raises(Conflict):
         house.events.publish("acme", "/board", "e", {"a": 1}, room="r", idempotency_key="k")
+    assert not house.events.publish("acme", "/other", "e", {"a": 1}, idempotency_key="k").repeated
 
 
 def test_without_redis_it_is_unavailable(keys: Keys) -> None:

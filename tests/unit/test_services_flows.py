@@ -6,15 +6,25 @@ from typing import Any
 
 import pytest
 
-from auth.principal import Principal
-from fanout.publisher import Caps, Publisher
-from protocol.errors import Conflict, Forbidden, InvalidPayload, NotFound, RealtimeError, TooLarge, Unavailable
-from protocol.flows import RunEvent, SubscribeFlow, UnsubscribeFlow
-from protocol.scripts import Keys
-from protocol.wire_json import dumps
-from services.flows import Flows
-from stores.client import RedisClient, connect
-from stores.runs import RunStore
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.errors import (
+    Conflict,
+    Forbidden,
+    InvalidPayload,
+    NotFound,
+    RealtimeError,
+    TooLarge,
+    Unavailable,
+)
+from mintflow_realtime.protocol.flows import SubscribeFlow, UnsubscribeFlow
+from mintflow_realtime.protocol.run_events import RunEvent
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.protocol.wire_json import dumps
+from mintflow_realtime.services.flows import Flows
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.stores.runs.store import RunStore
 from tests.house import House
 
 
@@ -120,7 +130,7 @@ def test_snapshot_then_live_has_no_gap_and_no_duplicate_wherever_the_node_stands
     client = house.join("/flows")
     answer = house.did(client, "subscribe_flow", {"runId": "r", "since": 2})
     assert [one["seq"] for one in answer["events"]] == [3, 4] and answer["run"]["seq"] == 4
-    assert house.hall.sent == {} and house.manager._holds == {}
+    assert house.hall.sent == {} and house.manager._held == {}
     house.flows.progress("acme", "f", "r", 2)
     house.hear("/flows")
     assert names(house, "e1") == [("flow_progress", 5)]
@@ -173,7 +183,7 @@ def test_who_followed_the_flow_misses_no_event_by_a_snapshot_of_its_run(
     assert answer["run"]["seq"] == 2
     told = [("node_started", 1), ("node_started", 1), ("node_completed", 2)]
     assert names(house, "e1") == told and len(house.before_answer) == 3
-    assert house.manager._holds == {}
+    assert house.manager._held == {}
     house.flows.node_failed("acme", "f", "r", "n", "why")
     house.flows.node_completed("acme", "f", "another", "n")
     house.hear("/flows")
@@ -226,7 +236,7 @@ def test_a_node_that_does_not_catch_up_leaves_the_subscriptions_as_they_were_and
     house.manager.wait_until_passed = behind
     for run in ("r", "new"):
         assert house.refused(client, "subscribe_flow", {"runId": run}) == "unavailable"
-    assert sorted(house.manager.get_rooms(client.sid, "/flows")) == before and house.manager._holds == {}
+    assert sorted(house.manager.get_rooms(client.sid, "/flows")) == before and house.manager._held == {}
     assert [(payload["runId"], payload["seq"]) for _, payload in house.hall.heard("e1")] == [("r", 1)]
 
 
@@ -255,7 +265,7 @@ def test_a_snapshot_that_cannot_be_read_leaves_the_subscriptions_as_they_were(
     monkeypatch.setattr(house.run_store, "flow_of", lambda *_: "f")
     for run in ("kept", "new"):
         assert house.refused(client, "subscribe_flow", {"runId": run}) == "unavailable"
-    assert sorted(house.manager.get_rooms(client.sid, "/flows")) == before and house.manager._holds == {}
+    assert sorted(house.manager.get_rooms(client.sid, "/flows")) == before and house.manager._held == {}
 
 
 def test_permissions_are_checked_here_for_every_door(house: House) -> None:
@@ -287,14 +297,14 @@ def test_a_batch_is_published_whole_or_not_at_all(house: House) -> None:
     who = Principal.system("acme")
     good = RunEvent(type="flow_progress", progress=1)
     for bad in (
-        RunEvent(type="flow_failed", error="x" * 70_000),
-        RunEvent(type="node_started", node_id="a b"),
+        RunEvent(type="flow_failed", data={"x": "y" * 1_000_001}),
+        RunEvent(type="node_started", node_id="a\n"),
         RunEvent(type="flow_started", data={"a": object()}),
     ):
         with pytest.raises((TooLarge, InvalidPayload)):
             house.flows.publish(who, "f", "r", [good, bad])
     published = house.flows.publish(who, "f", "r", [good] * 3)
-    assert [text for (text,) in published.inserts] == ["1", "2", "3"]
+    assert [json.loads(text)[1]["seq"] for text in published.texts] == [1, 2, 3]
 
 
 def test_a_repeat_changes_nothing_twice(house: House) -> None:
@@ -313,7 +323,7 @@ def test_a_repeat_changes_nothing_twice(house: House) -> None:
         lambda flows: flows.started("acme", "", "r"),
         lambda flows: flows.started("acme", "f", None),
         lambda flows: flows.started("-", "f", "r"),
-        lambda flows: flows.node_started("acme", "f", "r", "a/b"),
+        lambda flows: flows.node_started("acme", "f", "r", "a\n"),
         lambda flows: flows.node_started("acme", "f", "r", None),
         lambda flows: flows.node_started("acme", "f", "r", 7),
         lambda flows: flows.progress("acme", "f", "r", "40"),
@@ -326,7 +336,6 @@ def test_a_repeat_changes_nothing_twice(house: House) -> None:
         lambda flows: flows.started("acme", "f", "r", data=[1]),
         lambda flows: flows.started("acme", "f", "r", data="text"),
         lambda flows: flows.started("acme", "f", "r", data={None: 1}),
-        lambda flows: flows.failed("acme", "f", "r", object()),
         lambda flows: flows.started("acme", "f", "r", idempotency_key=""),
         lambda flows: flows.started("acme", "f", "r", data={"x": "y" * 1_000_001}),
     ],
@@ -345,6 +354,8 @@ def test_whatever_is_wrong_raises_from_one_tree(house: House, call: Any) -> None
         ({"progress": None}, "$.progress"),
         ({"progress": 1, "data": [1]}, "$.data"),
         ({"progress": 1, "data": "text"}, "$.data"),
+        ({"progress": 1, "attempt": 0}, "$.attempt"),
+        ({"progress": 1, "attempt": True}, "$.attempt"),
         ({"tenant": "a b", "progress": 1}, "$.tenant"),
         ({"flow_id": "", "progress": 1}, "$.flowId"),
         ({"run_id": None, "progress": 1}, "$.runId"),
@@ -354,6 +365,21 @@ def test_a_wrong_argument_is_named(house: House, wrong: dict[str, Any], path: st
     with pytest.raises(InvalidPayload) as caught:
         house.flows.progress(**{"tenant": "acme", "flow_id": "f", "run_id": "r", **wrong})
     assert caught.value.to_wire()["path"] == path
+
+
+def test_a_step_that_is_tried_again_is_shown_live_and_in_the_snapshot(house: House) -> None:
+    client = house.join("/flows")
+    house.did(client, "subscribe_flow", {"runId": "r"})
+    house.flows.node_started("acme", "f", "r", "n")
+    house.flows.node_failed("acme", "f", "r", "n", OSError("caf\udce9 " + "x" * 70_000))
+    house.flows.node_started("acme", "f", "r", "n", attempt=2)
+    house.flows.node_failed("acme", "f", "r", "n", "late", attempt=1)
+    house.hear("/flows")
+    told = [payload for name, payload in house.hall.heard("e1")]
+    assert [one.get("attempt") for one in told] == [1, 1, 2, 1]
+    assert told[1]["truncated"] and told[1]["error"].startswith("OSError: caf� xxx")
+    run = house.did(client, "subscribe_flow", {"runId": "r"})["run"]
+    assert (run["attempt"], run["nodes"]["n"]["status"], run["nodes"]["n"]["attempt"]) == (1, "started", 2)
 
 
 @pytest.mark.parametrize("progress", [math.nan, math.inf, -math.inf, 10**300, -0.0])
@@ -386,3 +412,20 @@ def test_without_redis_every_method_is_unavailable(keys: Keys) -> None:
     ):
         with pytest.raises(Unavailable):
             call()
+
+
+def test_a_list_of_runs_is_answered_with_what_it_is_as_of(house: House) -> None:
+    for run in ("r1", "r2", "r3"):
+        house.flows.started("acme", "f", run, tags=["nightly"])
+    told = house.flows.completed("acme", "f", "r2")
+    client = house.join("/flows")
+    answer = house.did(client, "list_runs", {"tag": "nightly", "limit": 2})
+    assert [(run["runId"], run["status"]) for run in answer["runs"]] == [("r3", "started"), ("r2", "completed")]
+    assert answer["asOf"] == told.offset
+    rest = house.did(client, "list_runs", {"before": answer["nextCursor"]})
+    assert [run["runId"] for run in rest["runs"]] == ["r1"] and "nextCursor" not in rest
+    assert house.did(client, "list_runs", {"status": ["completed", "lost"]})["runs"][0]["runId"] == "r2"
+    assert house.refused(client, "list_runs", {"limit": 201}) == "invalid_payload"
+    assert house.did(house.join("/flows", "e2", tenant="other"), "list_runs", {}) == {"runs": []}
+    writer = house.join("/flows", "w", permissions=frozenset({"flows:write"}))
+    assert house.refused(writer, "list_runs", {}) == "forbidden"

@@ -9,26 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonpatch import JsonPatch
 
-from auth.principal import Principal
-from fanout.publisher import Caps, Publisher
-from fanout.rooms import workspace_audience, workspace_room
-from protocol.errors import Conflict, Forbidden, InvalidPayload, NotFound, TooLarge, Unavailable
-from protocol.scripts import Keys
-from protocol.workspaces import (
+from mintflow_realtime.auth.principal import Principal
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.fanout.rooms import workspace_audience, workspace_room
+from mintflow_realtime.protocol.errors import Conflict, Forbidden, InvalidPayload, NotFound, TooLarge, Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.protocol.workspaces import (
     JoinWorkspace,
     LeaveWorkspace,
     Operation,
     UpdatePresence,
     UpdateWorkspace,
 )
-from services import workspace_updates
-from services.patches import patch_state
-from services.presence import Presence
-from services.workspace_updates import PATCH_TRIES, Busy
-from services.workspaces import Workspaces
-from stores.client import RedisClient, connect
-from stores.presence import PresenceStore
-from stores.workspaces import WorkspaceStore
+from mintflow_realtime.services.workspaces import updates as workspace_updates
+from mintflow_realtime.services.workspaces.patches import patch_state
+from mintflow_realtime.services.workspaces.presence import Presence
+from mintflow_realtime.services.workspaces.service import Workspaces
+from mintflow_realtime.services.workspaces.updates import PATCH_TRIES, Busy
+from mintflow_realtime.stores.presence.store import PresenceStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.stores.workspaces.store import WorkspaceStore
 from tests.redis_fixture import PrivateRedis
 
 NS = "/workspaces"
@@ -51,7 +52,7 @@ class Rooms:
     def get_rooms(self, sid: str, namespace: str) -> list[str]:
         return [sid, *self.rooms.get(sid, set())]
 
-    def hold(self, sid: str, namespace: str, room: str) -> None:
+    def begin_history(self, sid: str, namespace: str, room: str) -> None:
         self.enter(sid, namespace, room)
 
     def catch_up(self, sid: str, tenant: str, namespace: str, number: int, leaving: Sequence[str] = ()) -> None:
@@ -227,7 +228,7 @@ def test_an_update_needs_the_scope_and_in_process_code_a_tenant(place: Place) ->
         place.service.read(principal(scope="workspaces:write"), "w1")
     with pytest.raises(Forbidden):
         place.join("s1", who=principal(scope="workspaces:write"))
-    for wrong in ({"tenant": "a b"}, {"workspace_id": "a:b"}, {"base_version": -1}, {"patch": []}):
+    for wrong in ({"tenant": "a b"}, {"workspace_id": "a\n"}, {"base_version": -1}, {"patch": []}):
         with pytest.raises(InvalidPayload):
             place.service.update(**{"tenant": "acme", "workspace_id": "w1", "state": {}, **wrong})
 

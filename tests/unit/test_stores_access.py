@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from protocol.errors import Unavailable
-from protocol.scripts import Keys
-from stores.access import AccessStore, Holder
-from stores.client import RedisClient, connect
+from mintflow_realtime.protocol.errors import Unavailable
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.stores.access.store import AccessStore, Holder
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.redis_fixture import OLDEST, PrivateRedis
 
 NOW = 1_900_000_000.25

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stores import embedded, redis_server
-from stores.embedded import EmbeddedRedisError
-from stores.redis_server import Refused, choose_server, parse_version
+from mintflow_realtime.stores.embedded import embedded, redis_server
+from mintflow_realtime.stores.embedded.embedded import EmbeddedRedisError
+from mintflow_realtime.stores.embedded.redis_server import Refused, choose_server, parse_version
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ("/venv/bin/redis-server", (6, 2, 14))
@@ -18,7 +18,8 @@ NEW = ("/usr/bin/redis-server", (7, 0, 15))
 
 
 def in_another_process(statement: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    code = f"import fcntl, sys; from pathlib import Path; from stores import embedded; {statement}"
+    code = "import fcntl, sys; from pathlib import Path; from mintflow_realtime.stores.embedded import embedded;"
+    code += statement
     return subprocess.run(
         [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
     )
@@ -110,7 +111,7 @@ def test_the_masters_lock_passes_through_exec(tmp_path: Path) -> None:
     assert not os.get_inheritable(held)
     embedded.pass_master_lock(tmp_path)
     assert os.get_inheritable(held)
-    code = "import os, sys; from stores import embedded; embedded.MASTER_SECONDS = 0.1;"
+    code = "import os, sys; from mintflow_realtime.stores.embedded import embedded; embedded.MASTER_SECONDS = 0.1;"
     code += "fd = embedded.hold_master_lock(sys.argv[1]); print(fd, os.get_inheritable(fd))"
     for pass_fds, stdout in (((held,), f"{held} False\n"), ((), "")):
         ended = subprocess.run(
@@ -131,8 +132,9 @@ def test_a_directory_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
 def test_nothing_beyond_the_standard_library_is_imported() -> None:
     """gunicorn's master runs these before it forks: gevent must not be patched, nor redis be loaded, there."""
     code = "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('gunicorn.conf.py');"
-    code += "import stores.supervisor; print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    code += "import mintflow_realtime.stores.embedded.supervisor;"
+    code += "print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
     ended = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 0, ended.stderr
-    ours = {"config", "protocol", "setting_reader", "setting_table", "stores"}
+    ours = {"mintflow_realtime"}
     assert set(ended.stdout.split()) <= {*ours, "__main__", "__mp_main__"}

@@ -11,27 +11,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import stores.logs
-from protocol.errors import InvalidPayload, TooLarge
-from protocol.ids import is_id
-from protocol.logs import (
+import mintflow_realtime.stores.logs.store
+from mintflow_realtime.protocol.errors import InvalidPayload
+from mintflow_realtime.protocol.ids import is_id
+from mintflow_realtime.protocol.log_record import MAX_RECORD_BYTES, LogDraft
+from mintflow_realtime.protocol.logs import (
     LEVELS,
-    MAX_RECORD_BYTES,
     Cleared,
     ClearLogs,
     FilterLogs,
-    LogDraft,
     LogHistory,
     LogRecord,
     LogsPage,
     NewLog,
     SubscribeLogs,
 )
-from protocol.scripts import Arg, Change, Keys, Script
-from protocol.times import iso, now_ms
-from stores.client import RedisClient, connect
-from stores.log_query import LogQuery
-from stores.logs import LogStore
+from mintflow_realtime.protocol.scripts import Arg, Change, Keys, Script
+from mintflow_realtime.protocol.times import iso, now_ms
+from mintflow_realtime.stores.logs.query import LogQuery
+from mintflow_realtime.stores.logs.store import LogStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
 from tests.redis_fixture import OLDEST, PrivateRedis
 
 KEYS = Keys("t")
@@ -195,17 +195,79 @@ def test_search_in_a_deep_record(world: World) -> None:
 
 def test_record_of_64_kb_at_most(world: World) -> None:
     room = MAX_RECORD_BYTES - len(world.append(log(""))[0])
-    world.append(log("x" * (room - 64)))
-    with pytest.raises(TooLarge):
-        LogDraft.of("acme", log("x" * room))
-    with pytest.raises(TooLarge):
-        LogDraft.of("acme", log(metadata={"a": "é" * 40_000}))
+    [text] = world.append(log("x" * (room - 64)))
+    assert "truncated" not in text
+
+
+@pytest.mark.parametrize("character", ["x", "é", "😀", '"', "\\", "\x01"])
+def test_a_record_over_64_kb_is_cut_and_marked(world: World, character: str) -> None:
+    for message, metadata in (
+        ("ab" + character * 70_000, {"a": 1}),
+        ("short", {"first": 1, "text": character * 70_000, "last": 2}),
+        (character * 70_000, {"text": character * 70_000, "last": 2}),
+    ):
+        [text] = world.append(log(message, metadata=metadata, flow_id="f"))
+        assert len(text.encode()) <= MAX_RECORD_BYTES and len(text.encode()) > MAX_RECORD_BYTES - 200
+        record = json.loads(text)
+        assert record["truncated"] is True and record["originalLength"] == len(message)
+        assert message.startswith(record["message"]) and record["flowId"] == "f"
+        assert {name: record["metadata"].get(name) for name in metadata if name != "text"} == {
+            name: value for name, value in metadata.items() if name != "text"
+        }
+    decoded = msgspec.json.decode(text, type=LogRecord)
+    assert decoded.truncated and decoded.original_length == 70_000
+    world.append(log("short needle"))
+    assert world.messages(search="NEEDLE") == ["short needle"]
+    assert len(world.messages(search="ab" + character.lower())) == 1
+    world.check_exact()
+
+
+def test_a_record_says_when_it_happened(world: World) -> None:
+    """Its place in the order, and its id, are those of its arrival."""
+    times = ["2020-01-31T08:15:30.123Z", "2020-01-31T10:15:30.123+02:00", "2020-01-31 08:15:30.123", 1580458530123]
+    texts = world.append(*(log(str(number), timestamp=time) for number, time in enumerate(times)), log("4"))
+    found = [msgspec.json.decode(text, type=LogRecord) for text in texts]
+    assert [one.timestamp for one in found[:4]] == ["2020-01-31T08:15:30.123Z"] * 4
+    assert {one.created_at for one in found} == {iso(world.now)} and found[4].timestamp is msgspec.UNSET
+    assert world.messages() == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *((name, "debug") for name in "debug DEBUG trace verbose silly NOTSET finest".split()),
+        *((name, "info") for name in "info INFO information notice success log".split()),
+        *((name, "warn") for name in "warn WARN warning Warning".split()),
+        *(
+            (name, "error")
+            for name in "error ERROR err crit critical CRITICAL fatal alert emerg emergency panic".split()
+        ),
+    ],
+)
+def test_usual_levels_are_one_of_the_four(name: str, level: str) -> None:
+    new = log(level=name)
+    assert (new.log_level, new.metadata) == (level, None)
+    assert NewLog(level=f" {name} ", message="m").log_level == level
+
+
+@pytest.mark.parametrize("name", ["loud", "", "0", 40, 3.5, "x" * 64])
+def test_another_level_is_info_and_kept(name: Any) -> None:
+    assert (log(level=name).log_level, log(level=name).metadata) == ("info", {"level": name})
+    assert log(level=name, timestamp=None).timestamp is msgspec.UNSET
+    assert log(level="x" * 9999).metadata == {"level": "x" * 64}
+    assert log(level=name, metadata={"level": "mine"}).metadata == {"level": "mine"}
+
+
+def test_halves_of_characters_are_replaced_wherever_they_stand(world: World) -> None:
+    [text] = world.append(log("caf\udce9 \ud83d\ude00", metadata={"k\ud800": [{"\udfff": "\udce9"}]}))
+    record = json.loads(text)
+    assert (record["message"], record["metadata"]) == ("caf� 😀", {"k�": [{"�": "�"}]})
+    assert world.messages(search="caf�") == ["caf� 😀"]
 
 
 @pytest.mark.parametrize(
     ("new", "path"),
     [
-        (log("\ud800"), "$.message"),
         (log(metadata={"a": object()}), "$.metadata"),
         (log(metadata={"a": nested(5000)}), "$.metadata"),
     ],
@@ -295,8 +357,8 @@ def test_head_is_read_with_the_page(world: World) -> None:
 
 
 def test_search_reads_so_many_records_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores.logs, "SEARCH_RECORDS", 10)
-    monkeypatch.setattr(stores.logs, "SEARCH_SLICE", 4)
+    monkeypatch.setattr(mintflow_realtime.stores.logs.store, "SEARCH_RECORDS", 10)
+    monkeypatch.setattr(mintflow_realtime.stores.logs.store, "SEARCH_SLICE", 4)
     world.append(log("needle"), *(log("hay") for _ in range(15)))
     page = world.store.page("acme", LogQuery(search="NEEDLE"))
     assert page.records == []
@@ -330,7 +392,7 @@ def test_search_is_a_substring_whatever_the_case(world: World, message: str, sea
 
 @pytest.mark.parametrize("walk", [2, 1001])
 def test_levels_are_merged_in_order(world: World, monkeypatch: pytest.MonkeyPatch, walk: int) -> None:
-    monkeypatch.setattr(stores.logs, "WALK", walk)
+    monkeypatch.setattr(mintflow_realtime.stores.logs.store, "WALK", walk)
     world.append(*(log(str(i), LEVELS[i * 7 % 11 % 4]) for i in range(60)))
     some = frozenset({"warn", "debug", "error"})
     expected = [str(i) for i in range(60) if LEVELS[i * 7 % 11 % 4] in some]
@@ -378,10 +440,10 @@ def test_pages_are_what_a_list_would_give(
     make: Any, steps: list[Any], asked: list[Any], walk: int, cap: int, slice_: int
 ) -> None:
     world = make(max_records=cap)
-    assert "local SLICE, SWEEP, SLACK = 100, 100," in stores.logs._APPEND
+    assert "local SLICE, SWEEP, SLACK = 100, 100," in mintflow_realtime.stores.logs.store._APPEND
     with pytest.MonkeyPatch.context() as patch:
-        fragment = stores.logs._APPEND.replace("SLACK = 100, 100,", f"SLACK = {slice_}, 1000,")
-        patch.setattr(stores.logs, "_APPEND", fragment)
+        fragment = mintflow_realtime.stores.logs.store._APPEND.replace("SLACK = 100, 100,", f"SLACK = {slice_}, 1000,")
+        patch.setattr(mintflow_realtime.stores.logs.store, "_APPEND", fragment)
         compare(world, steps, asked, walk, cap)
 
 
@@ -411,7 +473,7 @@ def compare(world: World, steps: list[Any], asked: list[Any], walk: int, cap: in
         model = model[-cap:]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("WALK", walk), ("SEARCH_SLICE", walk), ("SEARCH_RECORDS", 2 * walk)):
-            patch.setattr(stores.logs, name, value)
+            patch.setattr(mintflow_realtime.stores.logs.store, name, value)
         for query in asked:
             expected_records = [record for at, record in model if matches(record, at, query)]
             assert everything(world, base, query) == expected_records
@@ -648,7 +710,7 @@ def test_a_strange_filter_is_refused(payload: dict[str, Any], path: str) -> None
         ({"search": "x" * 1001}, FilterLogs),
         ({"logLevel": "fatal"}, FilterLogs),
         ({"logLevel": []}, FilterLogs),
-        ({"flowId": "a|b"}, LogHistory),
+        ({"flowId": "a\n"}, LogHistory),
         ({"flow_id": "a"}, LogHistory),
         ({"history": 1001}, SubscribeLogs),
         ({}, ClearLogs),
@@ -656,6 +718,8 @@ def test_a_strange_filter_is_refused(payload: dict[str, Any], path: str) -> None
         ({"logLevel": "info"}, NewLog),
         ({"logLevel": "info", "message": "m", "metadata": []}, NewLog),
         ({"logLevel": "info", "message": "m", "level": "info"}, NewLog),
+        ({"logLevel": "info", "message": "m", "timestamp": "now"}, NewLog),
+        ({"message": "m"}, NewLog),
     ],
 )
 def test_a_payload_out_of_bounds_is_refused(payload: dict[str, Any], kind: type) -> None:

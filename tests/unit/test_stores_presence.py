@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-import stores.presence
-from fanout.publisher import Caps, Publisher
-from protocol.envelope import Event, Header
-from protocol.errors import Conflict, NotFound, TooLarge
-from protocol.scripts import Change, Keys
-from protocol.workspaces import User, user_pieces
-from stores.client import RedisClient
-from stores.presence import SLICE, PresenceStore
-from stores.workspaces import WorkspaceStore
+import mintflow_realtime.stores.presence.store
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.envelope import Event, Header
+from mintflow_realtime.protocol.errors import Conflict, NotFound, TooLarge
+from mintflow_realtime.protocol.scripts import Change, Keys
+from mintflow_realtime.protocol.workspaces import User, user_pieces
+from mintflow_realtime.stores.presence.store import SLICE, PresenceStore
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.workspaces.store import WorkspaceStore
 
 NS = "/workspaces"
 
@@ -108,7 +108,7 @@ def test_everything_has_an_end_and_users_before_their_leases(hall: Hall) -> None
     hall.join("s1")
     for _ in range(2):
         users, leases = hall.lives(("ws-users", "w1"), ("ws-leases",))
-        assert 0 < users <= leases <= stores.presence.LIFE_MS
+        assert 0 < users <= leases <= mintflow_realtime.stores.presence.store.LIFE_MS
         hall.runner.command("PEXPIRE", hall.keys.of("acme", "ws-users", "w1"), 1000)
         hall.runner.command("PEXPIRE", hall.keys.of("acme", "ws-leases"), 1000)
         hall.store.refresh("acme", [("w1", "s1")])

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpatch import JsonPatch
 
-from fanout.publisher import Caps, Publisher
-from protocol.envelope import Event, Header
-from protocol.errors import Conflict, NotFound, TooLarge
-from protocol.scripts import Keys
-from protocol.workspaces import Edit, updated_pieces
-from stores.client import RedisClient, connect
-from stores.workspaces import WorkspaceState, WorkspaceStore
+from mintflow_realtime.fanout.publish.publisher import Caps, Publisher
+from mintflow_realtime.protocol.envelope import Event, Header
+from mintflow_realtime.protocol.errors import Conflict, TooLarge
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.protocol.workspaces import Edit, updated_pieces
+from mintflow_realtime.stores.redis.client import RedisClient
+from mintflow_realtime.stores.redis.connect import connect
+from mintflow_realtime.stores.workspaces.store import WorkspaceState, WorkspaceStore
 from tests.redis_fixture import PrivateRedis
 
 NS = "/workspaces"
@@ -181,9 +182,3 @@ def test_a_state_lives_from_its_last_update_or_reader_that_joins(shelf: Shelf) -
     assert shelf.life() <= 1000
     shelf.read(extend=True)
     assert shelf.life() > 55_000
-
-
-def test_no_change_only_repeats(shelf: Shelf) -> None:
-    events = [Event(Header(("acme:",)), ("[]",))] * 2
-    with pytest.raises(NotFound):
-        shelf.publisher.publish("acme", NS, events, shelf.store.no_change())

@@ -10,11 +10,12 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.queue import Queue
 
+from mintflow_realtime.transport.engine_io.session_id import TAG_PATTERN, make_node_tag
+from mintflow_realtime.transport.worker import affinity
+from mintflow_realtime.transport.worker.affinity import Receiver, remove_stale, send, session_tag
 from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, handshake, serving, serving_stock, until
-from transport import affinity
-from transport.affinity import TAG_PATTERN, Receiver, remove_stale, send, session_tag
-from transport.engine import make_node_tag
 
 SID = "0123abcd" + "x" * 20
 
@@ -24,24 +25,23 @@ def is_path(path: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("line", "tag"),
+    ("target", "tag"),
     [
-        (f"GET /socket.io/?EIO=4&sid={SID} HTTP/1.1", "0123abcd"),
-        (f"POST /socket.io?sid={SID}&t=1 HTTP/1.1", "0123abcd"),
-        (f"GET /socket%2Eio/?sid={SID} HTTP/1.1", "0123abcd"),
-        (f"GET /socket.io/?t={'x' * 9000}&sid={SID} HTTP/1.1", "0123abcd"),
-        (f"GET /other/?sid={SID} HTTP/1.1", None),
-        (f"GET /socket.io/more?sid={SID} HTTP/1.1", None),
-        ("GET /socket.io/?EIO=4 HTTP/1.1", None),
-        (f"GET /socket.io/?sid={SID}x HTTP/1.1", None),
-        (f"GET /socket.io/?sid={SID.upper()} HTTP/1.1", None),
-        ("GET /socket.io/?sid=../../../../etc/x HTTP/1.1", None),
-        (f"GET /socket.io/?x=1 {SID}", None),
-        ("", None),
+        (f"/socket.io/?EIO=4&sid={SID}", "0123abcd"),
+        (f"/socket.io?sid={SID}&t=1", "0123abcd"),
+        (f"/socket%2Eio/?sid={SID}", "0123abcd"),
+        (f"/socket.io/?t={'x' * 9000}&sid={SID}", "0123abcd"),
+        (f"/other/?sid={SID}", None),
+        (f"/socket.io/more?sid={SID}", None),
+        ("/socket.io/?EIO=4", None),
+        (f"/socket.io/?sid={SID}x", None),
+        (f"/socket.io/?sid={SID.upper()}", None),
+        ("/socket.io/?sid=../../../../etc/x", None),
+        ("*", None),
     ],
 )
-def test_a_head_names_the_worker_of_its_session(line: str, tag: str | None) -> None:
-    assert session_tag(line.encode() + b"\r\nCookie: sid=" + SID.encode() + b"\r\n\r\n", is_path) == tag
+def test_a_target_names_the_worker_of_its_session(target: str, tag: str | None) -> None:
+    assert session_tag(target, is_path) == tag
 
 
 class Taken:
@@ -141,9 +141,23 @@ def test_a_worker_that_does_not_accept_is_busy_not_gone(tmp_path: Path, monkeypa
     far.close()
 
 
-def test_a_directory_whose_name_is_too_long_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="107 bytes"):
-        Receiver(str(tmp_path / ("x" * 100)), "0123abcd", lambda *_: None)
+def test_a_directory_whose_path_is_too_long_for_sockets_is_as_good(tmp_path: Path) -> None:
+    directory, taken = str(tmp_path / ("x" * 120)), Queue()
+    receiver = Receiver(directory, "0123abcd", lambda descriptor, address, read: taken.put((descriptor, address, read)))
+    near, far = socket.socketpair()
+    try:
+        affinity.remove_stale(directory)
+        assert os.listdir(directory) == ["0123abcd.sock"], "it lives"
+        assert send(directory, "0123abcd", near.fileno(), ("192.0.2.1", 80), b"read")
+        descriptor, address, read = taken.get(timeout=5)
+        os.close(descriptor)
+        assert (address, read) == (("192.0.2.1", 80), b"read")
+    finally:
+        near.close()
+        far.close()
+        receiver.close()
+    assert os.listdir(directory) == []
+    assert not send(directory, "0123abcd", 0, "", b"") and not send(directory + "x", "0123abcd", 0, "", b"")
 
 
 def test_each_request_of_a_kept_alive_connection_reaches_its_own_worker(tmp_path: Path) -> None:
@@ -198,10 +212,13 @@ def test_a_session_whose_worker_is_gone_is_unknown_at_once(tmp_path: Path) -> No
 
 
 def test_a_full_worker_closes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transport.listener.ROOM_SECONDS", 0.05)
+    monkeypatch.setattr("mintflow_realtime.transport.http.server.ROOM_SECONDS", 0.05)
     directory = str(tmp_path)
     with serving(directory) as one, serving(directory, pool=1) as two, Http(two.port) as only:
         sid = handshake(only.get(PATH + POLLING))["sid"]
+        # A connection that only waits would give way.
+        only.send("GET", f"{PATH}{POLLING}&sid={sid}")
+        until(lambda: two.engine.sockets[sid].polling.waiting)
         with Http(one.port) as http:
             http.send("GET", f"{PATH}{POLLING}&sid={sid}")
             assert http.at_end()
@@ -216,7 +233,7 @@ def test_stock_workers_do_not_know_each_others_sessions() -> None:
 
 
 def test_a_node_s_tag_begins_with_its_host_s_number_where_it_has_one() -> None:
-    """deploy/nginx.conf routes by these two digits."""
+    """deploy/nginx/mintflow.conf routes by these two digits."""
     for host, digits in ((0, "00"), (1, "01"), (10, "0a"), (255, "ff")):
         tags = {make_node_tag(host) for _ in range(20)}
         assert len(tags) == 20 and {tag[:2] for tag in tags} == {digits}

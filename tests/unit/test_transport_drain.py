@@ -7,8 +7,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from mintflow_realtime.transport.worker.drain import drain
 from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, Node, WebSocket, serving, until
-from transport.drain import drain
 
 TIMES = 0.5
 
@@ -50,6 +50,18 @@ def test_nobody_is_let_in_and_nothing_new_is_accepted() -> None:
         held.set()
         assert draining.get(timeout=5) is True
         assert idle.at_end(1) and not node.engine.poller
+
+
+def test_who_was_accepted_just_before_is_answered_still() -> None:
+    with serving() as node, node.connect() as late, node.connect() as silent:
+        until(lambda: len(node.server._pending) == 2)
+        draining = drained(node)
+        until(lambda: node.engine.draining)
+        # Longer than the first look at who rests.
+        gevent.sleep(0.2)
+        assert late.get("/").status == 404 and late.at_end()
+        assert draining.get(timeout=5) is True
+        assert silent.at_end(1) and not node.engine.poller
 
 
 def test_a_session_whose_handshake_had_passed_is_closed_too() -> None:

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from transport.environ import ReducedEnviron
+from mintflow_realtime.transport.engine_io.environ import ReducedEnviron
 
 FULL = {
     "REQUEST_METHOD": "GET",
@@ -70,3 +70,17 @@ def test_twenty_headers_take_a_fraction_of_a_dict() -> None:
         return size // len(kept)
 
     assert held(200, ReducedEnviron) < 1500 < held(200, dict)
+
+
+def test_one_text_is_found_whatever_clients_say() -> None:
+    environ = ReducedEnviron(
+        {"A": "x", "QUERY_STRING": "REMOTE_ADDR", "B": "REMOTE_ADDR", "REMOTE_ADDR": "192.0.2.1", "C": "REMOTE_ADDR"}
+    )
+    assert environ.text("REMOTE_ADDR") == environ["REMOTE_ADDR"] == "192.0.2.1"
+    assert (environ.text("A"), environ.text("C"), environ.text("x"), environ.text("D")) == (
+        "x",
+        "REMOTE_ADDR",
+        None,
+        None,
+    )
+    assert ReducedEnviron({"QUERY_STRING": "REMOTE_ADDR", "B": "y"}).text("REMOTE_ADDR") is None

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mintflow_realtime.transport.http.exchange import DISCARD_BYTES
 from tests.transport_client import PATH, Node, serving, until
-from transport.exchange import DISCARD_BYTES
 
 Start = Callable[..., Any]
 

@@ -9,8 +9,19 @@ from time import process_time
 
 import pytest
 
-from transport import frames
-from transport.frames import BINARY, CLOSE, CONTINUATION, PIECE, PING, PONG, TEXT, BrokenFrame, Frame, FrameReader
+from mintflow_realtime.transport.websocket import frames
+from mintflow_realtime.transport.websocket.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PIECE,
+    PING,
+    PONG,
+    TEXT,
+    BrokenFrame,
+    Frame,
+    FrameReader,
+)
 
 LIMIT = 200_000
 MASK = b"\x01\x82\x43\xf4"
@@ -110,7 +121,7 @@ def test_of_a_long_payload_no_more_than_a_piece_waits_masked() -> None:
         assert len(reader._buffer) - reader._at < PIECE + 10_000
 
 
-def test_a_megabyte_takes_less_than_five_milliseconds() -> None:
+def test_a_megabyte_takes_no_loop_over_its_bytes() -> None:
     """Row 15: the library's loop in Python takes half a second, in which nobody else is served."""
     content = "ü" * 250_000 + "x" * 499_990
     mask = os.urandom(4)
@@ -124,7 +135,11 @@ def test_a_megabyte_takes_less_than_five_milliseconds() -> None:
         found = read(reader, *parts)
         best = min(best, process_time() - began)
     assert found == [Frame(TEXT, content)]
-    assert best < 0.005
+    # Whatever the machine: the barest loop over as many bytes takes ten times as long.
+    began, unmasked = process_time(), 0
+    for byte in stream:
+        unmasked ^= byte
+    assert best < (process_time() - began) / 5
 
 
 @pytest.mark.parametrize("form", [16, 64])

@@ -11,11 +11,11 @@ from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
+from mintflow_realtime.transport.http.handler import DISCARD_BYTES
+from mintflow_realtime.transport.http.head_reader import HEAD_BYTES
+from mintflow_realtime.transport.worker.options import transport_of
+from mintflow_realtime.transport.worker.server import Server
 from tests.transport_client import PATH, POLLING, UPGRADE, WEBSOCKET, Http, masked, serving, until
-from transport.handler import DISCARD_BYTES
-from transport.head import HEAD_BYTES
-from transport.listener import Server
-from transport.options import transport_of
 
 
 def test_a_long_head_is_refused() -> None:
@@ -28,8 +28,8 @@ def test_a_long_head_is_refused() -> None:
 @pytest.mark.parametrize("earlier", [0, 1])
 def test_a_slow_head_is_dropped(earlier: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one of a connection has no greenlet yet; those after it have."""
-    monkeypatch.setattr("transport.arrival.HEAD_SECONDS", 0.1)
-    monkeypatch.setattr("transport.head.HeadReader.fill_head.__defaults__", (1.0, 0.1))
+    monkeypatch.setattr("mintflow_realtime.transport.http.pending.HEAD_SECONDS", 0.1)
+    monkeypatch.setattr("mintflow_realtime.transport.http.head_reader.HeadReader.fill_head.__defaults__", (1.0, 0.1))
     with serving() as node, node.connect() as http:
         for _ in range(earlier):
             assert http.get("/").status == 404
@@ -50,9 +50,10 @@ def test_nonsense_is_a_bad_request_without_a_traceback(head: bytes, capfd: pytes
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_too_many_headers_are_a_bad_request_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+def test_many_headers_are_bounded_by_their_bytes_and_leave_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     with serving() as node, node.connect() as http:
-        assert http.get("/", **{f"X{number}": "x" for number in range(200)}).status == 400
+        assert http.get("/", **{f"X{number}": "x" for number in range(200)}).status == 404
+        assert http.get("/", **{f"X{number}": "x" * 100 for number in range(200)}).status == 431
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -178,3 +179,85 @@ def _waits(sock: socket.socket) -> bytes:
         return sock.recv(64, MSG_PEEK)
     except BlockingIOError:
         return b""
+
+
+def test_idle_connections_give_way_to_requests() -> None:
+    with serving(pool=3) as node:
+        idle = [node.connect() for _ in range(3)]
+        for http in idle:
+            assert http.get("/").status == 404
+        until(lambda: len(node.server.pool) == 3)
+        with node.connect() as late:
+            assert late.get("/").status == 404
+        assert idle[0].at_end(1), "the one that has waited longest"
+        assert idle[2].get("/").status == 404
+        for http in idle:
+            http.close()
+
+
+def test_a_connection_is_kept_for_as_long_as_the_server_says() -> None:
+    with serving() as node, node.connect() as http:
+        node.server.keep_alive = 0.2
+        assert http.get("/").status == 404
+        began = time.monotonic()
+        assert http.at_end() and 0.15 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("path", ["/", "poll"])
+def test_a_body_that_trickles_has_a_deadline_for_the_whole(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mintflow_realtime.transport.http.head_reader.SLOW_BODY_SECONDS", 0.5)
+    with serving() as node, node.connect() as http:
+        target = path if path == "/" else f"{PATH}{POLLING}&sid={node.polling_session()}"
+        http.send("POST", target, b"4", Content_Length="1000")
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 5:
+                gevent.sleep(0.05)
+                http.socket.sendall(b"4")
+        assert 0.4 < time.monotonic() - began < 3
+        until(lambda: not node.server.pool)
+
+
+def test_a_body_that_comes_at_a_decent_rate_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mintflow_realtime.transport.http.head_reader.SLOW_BODY_SECONDS", 0.3)
+    with serving() as node, node.connect() as http:
+        http.send("POST", "/", b"", Content_Length="40000")
+        for _ in range(20):
+            http.socket.sendall(b"x" * 2000)
+            gevent.sleep(0.05)
+        assert http.response().body == b"nothing here: 40000"
+
+
+def test_a_body_ends_with_its_session() -> None:
+    with serving() as node, node.connect() as http:
+        sid = node.polling_session()
+        http.send("POST", f"{PATH}{POLLING}&sid={sid}", b"4a", Content_Length="1000")
+        until(lambda: len(node.server.pool) == 1)
+        node.engine.close_transport(sid)
+        until(lambda: not node.server.pool)
+        assert node.named("message") == []
+
+
+def test_every_answer_on_the_sockets_path_is_not_to_be_stored() -> None:
+    with serving() as node, node.connect() as http:
+        for method, target in (
+            ("GET", PATH + POLLING),
+            ("GET", PATH + "?EIO=3&transport=polling"),
+            ("GET", PATH + POLLING + "&sid=unknown"),
+            ("POST", PATH + POLLING + "&sid=unknown"),
+            ("OPTIONS", PATH),
+        ):
+            assert http.request(method, target).headers["cache-control"] == "no-store", (method, target)
+
+
+def test_a_poll_after_the_deadline_of_a_ping_is_too_late() -> None:
+    """The timer's step may come up to 50 ms later; the answer must not depend on it."""
+    with serving(ping_interval=0.1, ping_timeout=0.5) as node, node.connect() as http:
+        sid = node.polling_session()
+        session = node.engine.sockets[sid]
+        assert http.get(f"{PATH}{POLLING}&sid={sid}").body == b"2"
+        node.engine.timers.cancel(session._timer)
+        until(lambda: session.overdue)
+        answer = http.get(f"{PATH}{POLLING}&sid={sid}")
+        assert answer.status == 400 and answer.json["code"] == 1
+        until(lambda: node.named("disconnect") == ["ping timeout"])

@@ -6,17 +6,25 @@ from typing import Any
 
 import pytest
 
-from protocol.ai import merged_packets
-from transport.outbox import SEND_BYTES, Outbox
-from transport.outgoing import CLOSE, DROP_OLDEST, LATEST_ONLY, MERGE, Closing, Outgoing, Slow
+from mintflow_realtime.protocol.ai import merged_packets
+from mintflow_realtime.transport.engine_io.message import (
+    CLOSE,
+    DROP_OLDEST,
+    LATEST_ONLY,
+    MERGE,
+    Closing,
+    Message,
+    Slow,
+)
+from mintflow_realtime.transport.engine_io.outbox import SEND_BYTES, Outbox
 
 SIZE = 100
 LIMIT = 10 * SIZE
 
 
-def message(name: object, policy: str = CLOSE, key: str = "", size: int = SIZE) -> Outgoing:
+def message(name: object, policy: str = CLOSE, key: str = "", size: int = SIZE) -> Message:
     """Return a message that takes `size` bytes and begins with its name."""
-    made = Outgoing(f"4{name} ".ljust(size - (2 if size < 128 else 4), "."), slow=Slow(policy, key))
+    made = Message(f"4{name} ".ljust(size - (2 if size < 128 else 4), "."), slow=Slow(policy, key))
     assert made.size == size
     return made
 
@@ -30,7 +38,7 @@ def names(outbox: Outbox) -> list[str]:
     return found
 
 
-def filled(*messages: Outgoing, limit: int = LIMIT) -> Outbox:
+def filled(*messages: Message, limit: int = LIMIT) -> Outbox:
     outbox = Outbox(limit)
     for one in messages:
         assert outbox.put(one)
@@ -97,6 +105,32 @@ def test_a_log_that_finds_no_room_is_lost_itself_and_counted() -> None:
     assert outbox.told() == {"logs": 3} and "log" not in names(outbox)
 
 
+def test_runs_of_dropped_logs_are_told_by_their_marks() -> None:
+    def log(number: int, key: str = "/logs dropped") -> Message:
+        made = message(number, DROP_OLDEST, key)
+        made.mark = f"e-{number}"
+        return made
+
+    outbox = filled(*map(log, range(10)))
+    assert outbox.put(log(10)) and outbox.put(log(11)) and outbox.first_marks() == {"/logs dropped": "e-4"}
+    for number in range(12, 17):
+        assert outbox.put(log(number))
+    # One run, as nothing was taken in between; then another.
+    first_end = outbox.gaps[0][2]
+    assert outbox.gaps == [("/logs dropped", "e-0", first_end)]
+    assert outbox.take() is not None
+    for number in range(17, 30):
+        assert outbox.put(log(number))
+    (_, (_, again, _)) = outbox.gaps
+    assert int(again[2:]) == int(first_end[2:]) + 2, "what was taken is in neither"
+    assert len(outbox.take_gaps()) == 2 and outbox.gaps == []
+    for number in range(30, 3000):
+        outbox.put(log(number))
+        outbox.take()
+        outbox.put(log(number, f"{number}"))
+    assert len(outbox.gaps) <= 64
+
+
 # latest_only
 
 
@@ -127,9 +161,9 @@ def test_keys_of_different_policies_have_nothing_to_do_with_each_other() -> None
 # merge
 
 
-def chunk(number: int, text: str, stream: str = "r") -> Outgoing:
+def chunk(number: int, text: str, stream: str = "r") -> Message:
     payload: dict[str, Any] = {"requestId": stream, "chunk": text, "index": number, "timestamp": f"t{number}"}
-    return Outgoing("42/ai," + json.dumps(["ai_stream_chunk", payload]), slow=Slow(MERGE, stream))
+    return Message("42/ai," + json.dumps(["ai_stream_chunk", payload]), slow=Slow(MERGE, stream))
 
 
 def merge(older: str, newer: str) -> str | None:
@@ -164,7 +198,7 @@ def test_only_neighbours_of_one_stream_are_joined() -> None:
     for number, stream in enumerate("rrrsrrss"):
         outbox.put(chunk(number, f"{stream}{number} ", stream))
         if number == 5:
-            outbox.put(Outgoing('42/ai,["other",{}]'))
+            outbox.put(Message('42/ai,["other",{}]'))
     outbox._limit = outbox.size
     assert outbox.put(chunk(8, "s8 ", "s"), merge)
     events = []
@@ -214,7 +248,7 @@ class Counting:
         return merge(older, newer)
 
 
-def mixed(number: int, chosen: random.Random) -> Outgoing:
+def mixed(number: int, chosen: random.Random) -> Message:
     policy = chosen.choice([DROP_OLDEST, DROP_OLDEST, LATEST_ONLY, MERGE])
     if policy == MERGE:
         return chunk(number, "word ", f"s{number % 2}")

@@ -7,10 +7,10 @@ import gevent
 import pytest
 from gevent import socket as gevent_socket
 
+from mintflow_realtime.transport.loop import poller as poller_module
+from mintflow_realtime.transport.loop.kernel_socket import duplicate
+from mintflow_realtime.transport.loop.poller import READ, WRITE, Poller
 from tests.transport_client import until
-from transport import poller as poller_module
-from transport.opening import duplicate
-from transport.poller import READ, WRITE, Poller
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

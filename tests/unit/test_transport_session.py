@@ -11,12 +11,12 @@ from typing import Any
 import gevent
 import pytest
 
-import transport.engine
-from protocol.ai import merged_packets
+import mintflow_realtime.transport.engine_io.server
+from mintflow_realtime.protocol.ai import merged_packets
+from mintflow_realtime.transport.engine_io.message import CLOSE, DROP_OLDEST, LATEST_ONLY, MERGE, Message, Slow
+from mintflow_realtime.transport.engine_io.polling import PACKETS_A_POLL
+from mintflow_realtime.transport.engine_io.session import Session
 from tests.transport_client import PATH, POLLING, WEBSOCKET, Node, WebSocket, handshake, serving, until
-from transport.outgoing import CLOSE, DROP_OLDEST, LATEST_ONLY, MERGE, Outgoing, Slow
-from transport.polling import PACKETS_A_POLL
-from transport.session import Session
 
 BIG = 8_000_000
 """More than what the kernel's buffers of both ends take."""
@@ -48,7 +48,7 @@ class Peer(WebSocket):
 def stuffed(session: Session, size: int = 50_000) -> int:
     """Send to a session whose client reads nothing until something waits here; return how many messages."""
     for number in range(1000):
-        session.post(Outgoing(f"4fill {number} ".ljust(size, ".")))
+        session.post(Message(f"4fill {number} ".ljust(size, ".")))
         if session.backlog:
             return number + 1
     raise AssertionError("the kernel takes everything")
@@ -56,8 +56,8 @@ def stuffed(session: Session, size: int = 50_000) -> int:
 
 def nothing_left(node: Node) -> None:
     until(lambda: not node.engine.sockets and not node.engine.poller)
-    assert node.engine.direct == {} and len(node.engine.crew) == len(node.engine.departures) == 0
-    assert all(not place for place in node.engine.wheel._steps.values())
+    assert node.engine.direct == {} and len(node.engine.greenlets) == len(node.engine.disconnect_greenlets) == 0
+    assert all(not place for place in node.engine.timers._slots.values())
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def test_a_broadcast_keeps_its_order_where_something_waits() -> None:
     with serving(outbox_bytes=BIG) as node, Peer(node) as slow, Peer(node) as fast:
         count = stuffed(slow.session)
         for number in range(50):
-            node.engine.broadcast([slow.sid, "gone", fast.sid], Outgoing(f"4both {number}"))
+            node.engine.broadcast([slow.sid, "gone", fast.sid], Message(f"4both {number}"))
         expected = [f"both {number}" for number in range(50)]
         assert fast.messages(until_text="both 49") == expected
         assert slow.messages(until_text="both 49")[count:] == expected
@@ -95,8 +95,8 @@ def test_a_broadcast_keeps_its_order_where_something_waits() -> None:
 def test_bytes_follow_their_text_whatever_the_kernel_takes() -> None:
     with peer(outbox_bytes=BIG) as (_, client):
         count = stuffed(client.session)
-        client.session.post(Outgoing("451-with", (b"a" * 70_000,)))
-        client.session.post(Outgoing("4end"))
+        client.session.post(Message("451-with", (b"a" * 70_000,)))
+        client.session.post(Message("4end"))
         for _ in range(count):
             client.read()
         assert client.read() == (1, "451-with")
@@ -113,7 +113,7 @@ def test_a_slow_consumer_is_closed_at_once(policy: str) -> None:
     with peer(outbox_bytes=100_000) as (node, client):
         stuffed(client.session, 10_000)
         for number in range(100):
-            client.session.post(Outgoing("4" + "x" * 10_000, slow=Slow(policy, f"k{number}")))
+            client.session.post(Message("4" + "x" * 10_000, slow=Slow(policy, f"k{number}")))
         assert client.session.closing
         nothing_left(node)
         assert node.named("disconnect") == ["slow consumer"]
@@ -124,13 +124,13 @@ def test_a_slow_client_that_polls_is_closed_too() -> None:
     with serving(outbox_bytes=10_000) as node:
         session = node.engine.sockets[node.polling_session()]
         for _ in range(11):
-            session.post(Outgoing("4" + "x" * 1000))
+            session.post(Message("4" + "x" * 1000))
         until(lambda: node.named("disconnect") == ["slow consumer"])
         nothing_left(node)
 
 
-def lossy(number: int, key: str = "/logs logs_dropped") -> Outgoing:
-    return Outgoing(f"4log {number} ".ljust(1000, "."), slow=Slow(DROP_OLDEST, key))
+def lossy(number: int, key: str = "/logs logs_dropped") -> Message:
+    return Message(f"4log {number} ".ljust(1000, "."), slow=Slow(DROP_OLDEST, key))
 
 
 def logs(messages: list[str]) -> list[int]:
@@ -151,7 +151,7 @@ def test_a_client_that_loses_logs_is_told_how_many_once_it_takes_more() -> None:
             client.session.post(lossy(number))
         gevent.sleep(0.05)
         assert told == [] and not client.session.closing and client.session.backlog <= 1
-        client.session.post(Outgoing("4end"))
+        client.session.post(Message("4end"))
         heard = client.messages(until_text="end")
         until(lambda: told)
         if not any(text.startswith("dropped") for text in heard):
@@ -190,9 +190,9 @@ def test_a_slow_client_gets_the_last_presence_of_each() -> None:
         stuffed(client.session, 10_000)
         for number in range(5000):
             key = f"user {number % 20}"
-            client.session.post(Outgoing(f"4{key} {number} ".ljust(200, "."), slow=Slow(LATEST_ONLY, key)))
+            client.session.post(Message(f"4{key} {number} ".ljust(200, "."), slow=Slow(LATEST_ONLY, key)))
         assert not client.session.closing
-        client.session.post(Outgoing("4end"))
+        client.session.post(Message("4end"))
         last: dict[str, int] = {}
         for text in client.messages(until_text="end"):
             if text.startswith("user "):
@@ -215,9 +215,9 @@ def test_a_slow_client_gets_the_whole_text_of_a_stream_in_fewer_chunks() -> None
         for number, word in enumerate(words):
             payload = {"requestId": "r", "chunk": word, "index": number, "timestamp": "t"}
             text = "42/ai," + json.dumps(["ai_stream_chunk", payload])
-            client.session.post(Outgoing(text, slow=Slow(MERGE, "/ai r")))
+            client.session.post(Message(text, slow=Slow(MERGE, "/ai r")))
         assert not client.session.closing
-        client.session.post(Outgoing("4end"))
+        client.session.post(Message("4end"))
         chunks = [
             json.loads(text[text.index("[") :])[1] for text in client.messages(until_text="end") if "ai_stream" in text
         ]
@@ -248,7 +248,7 @@ def test_a_full_outbox_still_says_its_end() -> None:
         stuffed(client.session, 10_000)
         outbox = client.session.outbox
         while outbox and outbox.size <= 20_000 - 100:
-            client.session.post(Outgoing("4".ljust(98, ".")))
+            client.session.post(Message("4".ljust(98, ".")))
         assert not client.session.closing and 20_000 - outbox.size < 100
         node.engine.close_transport(client.sid, "drained", going_away=True)
         client.messages()
@@ -316,7 +316,7 @@ def test_what_is_wrong_is_said_in_the_close_frame(opcode: int, payload: bytes, c
 def test_no_close_frame_lands_inside_a_message_that_is_half_sent() -> None:
     """Row 20."""
     with peer(outbox_bytes=BIG) as (node, client):
-        client.session.post(Outgoing("4" + "x" * 7_000_000))
+        client.session.post(Message("4" + "x" * 7_000_000))
         assert client.session.outbox is not None
         client.write(b"4\xff")
         until(lambda: not node.engine.sockets)
@@ -441,7 +441,7 @@ def test_pings_of_a_client_are_answered_in_their_place() -> None:
         for number in range(1000):
             client.write(str(number), opcode=9)
         until(lambda: len(client.session.outbox._waiting) >= 1000)
-        client.session.post(Outgoing("4end"))
+        client.session.post(Message("4end"))
         heard = [client.read() for _ in range(count + 1001)]
         assert heard[count:] == [(10, str(number)) for number in range(1000)] + [(1, "4end")]
 
@@ -536,7 +536,7 @@ def test_a_probe_is_pinged_like_any_websocket() -> None:
 
 def test_all_may_end_at_once_and_so_many_handlers_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A greenlet each for 20,000 would be 320 MB, and what each asks of Redis would come too late."""
-    monkeypatch.setattr(transport.engine, "MAX_DEPARTURES", 8)
+    monkeypatch.setattr(mintflow_realtime.transport.engine_io.server, "MAX_DISCONNECT_HANDLERS", 8)
     running, most, left = [0], [0], []
 
     def disconnected(sid: str, reason: str) -> None:

@@ -7,7 +7,7 @@ import gevent
 import socketio
 from flask import Flask
 
-from server import SocketManager
+from mintflow_realtime.app.socket_manager import SocketManager
 from tests.cluster.oracle.publishers import BOARD, WORKSPACES, publish_steadily, python_door
 from tests.integration.apps import measures
 

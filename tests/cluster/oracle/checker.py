@@ -62,7 +62,7 @@ def _judge(book: Book, history: History, forgot: Sequence[float]) -> list[Violat
     resyncs: list[float] = []
     last: tuple[Position, str] | None = None
     last_of: dict[str, int] = {}
-    online, waiting = False, []
+    online, waiting, away = False, [], 0.0
     for seen in history.seen:
         if seen.kind == "connect":
             online = True
@@ -73,7 +73,10 @@ def _judge(book: Book, history: History, forgot: Sequence[float]) -> list[Violat
                     if stay.room:
                         stay.until = min(stay.until, seen.at)
                 for early in waiting:
-                    add(EARLY, early, "before CONNECT")
+                    # The stock client hands on with any CONNECT what it kept of a replay that was cut, even where
+                    # Redis lost everything meanwhile, the session with it.
+                    if not any(away < at < early.at for at in forgot):
+                        add(EARLY, early, "before CONNECT")
                 if not any(stay.room == "" for stay in stays):
                     stays.append(Stay("", seen.at))
             waiting = []
@@ -82,7 +85,7 @@ def _judge(book: Book, history: History, forgot: Sequence[float]) -> list[Violat
         elif seen.kind == "resync":
             resyncs.append(seen.at)
         elif seen.kind == "lost":
-            online = False
+            online, away = False, seen.at
         elif seen.kind == "refused":
             add(STRANDED, seen, seen.value)
         elif seen.kind == "event":

@@ -116,7 +116,7 @@ def levels(host: Node) -> list[dict[str, Any]]:
                 counts = {}
         if counts.get("pid") == pid:
             # The transport keeps some idle ones for the next piece of work.
-            counts["greenlets"] = sum(place != "crew.py:_live" for place in counts["standing"])
+            counts["greenlets"] = sum(place != "greenlet_pool.py:_live" for place in counts["standing"])
             found.append({**counts, "resident": resident(pid)})
         else:
             found.append({"pid": pid})

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from emitter import Emitter
-from protocol.errors import Unavailable
+from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.protocol.errors import Unavailable
 from tests.cluster.oracle.ledger import Draft, Ledger
 from tests.cluster.oracle.records import FAILED, OK, UNKNOWN
 from tests.servers import token

@@ -8,15 +8,15 @@ import gevent
 import greenlet
 from flask import Flask, jsonify
 
-from ai_backends.base import Backend
-from ai_backends.choice import choose
-from ai_backends.echo import EchoBackend
-from namespaces.ai import AiNamespace
-from protocol.scripts import Keys
-from server import SocketManager
-from services.ai import Ai
-from services.ai_limits import Limits
-from stores.ai import AiStore
+from mintflow_realtime.ai_backends.base import Backend
+from mintflow_realtime.ai_backends.choice import choose
+from mintflow_realtime.ai_backends.echo import EchoBackend
+from mintflow_realtime.app.socket_manager import SocketManager
+from mintflow_realtime.namespaces.ai import AiNamespace
+from mintflow_realtime.protocol.scripts import Keys
+from mintflow_realtime.services.ai.limits import Limits
+from mintflow_realtime.services.ai.service import Ai
+from mintflow_realtime.stores.ai.store import AiStore
 
 
 def seconds(name: str, default: float) -> float:
@@ -55,7 +55,7 @@ def measure() -> Any:
     """Return what of clients and requests is remembered here, and how many greenlets and descriptors there are."""
     watch, manager = ai._watch, realtime._node.manager
     tables = (ai._runs, watch._followers, watch._followed, watch._over, watch._clients)
-    left = sum(map(len, (*tables, manager._told, manager._holds, manager._rooms_of)))
+    left = sum(map(len, (*tables, manager._told, manager._held, manager._rooms_of)))
     if left:
         # Asked again and again until nothing is left: to count objects each time would leave the node no time.
         return jsonify(left=left)

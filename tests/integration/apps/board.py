@@ -9,10 +9,10 @@ import socketio
 from flask import Flask, jsonify, request
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from namespaces.base import Namespace, handles
-from namespaces.clients import Client
-from protocol.errors import RealtimeError, Unavailable
-from server import SocketManager
+from mintflow_realtime.admission.clients import Client
+from mintflow_realtime.app.socket_manager import SocketManager
+from mintflow_realtime.namespaces.base import Namespace, handles
+from mintflow_realtime.protocol.errors import RealtimeError, Unavailable
 from tests.integration.apps import measures
 
 app = Flask(__name__)
@@ -44,7 +44,7 @@ def fetch() -> str:
     return requests.get(request.args["url"], verify=request.args["ca"], timeout=10).text
 
 
-realtime = SocketManager()
+realtime = SocketManager(app)
 
 
 @app.post("/cards")
@@ -56,8 +56,8 @@ def add_card() -> Any:
 
 @app.post("/session-ticket")
 def session_ticket() -> Any:
-    ticket, until = realtime.issue_ticket("cookie-user", ["acme"], scope="flows:read")
-    return jsonify(ticket=ticket, expiresAt=until)
+    ticket = realtime.issue_ticket("cookie-user", ["acme"], scope="flows:read")
+    return jsonify(ticket=ticket, expiresAt=ticket.expires_at)
 
 
 @app.post("/emit")
@@ -263,6 +263,5 @@ def ping_root(sid: str) -> str:
     return "pong from /"
 
 
-realtime.init_app(app)
 app.register_blueprint(measures.blueprint(realtime))
 application = realtime.wsgi_app

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Flask
 
-from server import SocketManager
+from mintflow_realtime.app.socket_manager import SocketManager
 from tests.integration.apps import measures
 from tests.integration.apps.echo import Echo, Leaving
 

@@ -40,7 +40,7 @@ if os.environ.get("STOCK"):
     server.register_namespace(Mine("/mine"))
     application = socketio.WSGIApp(server, app)
 else:
-    from server import SocketManager
+    from mintflow_realtime.app.socket_manager import SocketManager
 
     realtime = SocketManager(app)
     realtime.register_namespace(Mine("/mine"), authenticate=False)

@@ -8,7 +8,7 @@ from typing import Any
 import greenlet
 from flask import Blueprint, jsonify
 
-from server import SocketManager
+from mintflow_realtime.app.socket_manager import SocketManager
 
 
 def blueprint(realtime: SocketManager) -> Blueprint:
@@ -39,7 +39,7 @@ def read(realtime: SocketManager) -> dict[str, Any]:
             "leaving": len(manager._leaving),
             "callbacks": len(manager.callbacks),
             "ack_deadlines": len(manager._ack_deadlines),
-            "holds": len(manager._holds),
+            "holds": len(manager._held),
             "recovering": len(manager.sessions()),
             "unsaved": len(manager.unsaved),
             "early": len(manager._early),
@@ -57,7 +57,7 @@ def read(realtime: SocketManager) -> dict[str, Any]:
         "greenlets": len(greenlets := alive()),
         "standing": [stand(one) for one in greenlets],
         "descriptors": len(os.listdir("/proc/self/fd")) - pooled,
-        "heard": node.channels.heard,
+        "heard": node.channels.received,
         "dropped": realtime.dropped,
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 import socketio
 from flask import Flask
 
-from server import SocketManager
+from mintflow_realtime.app.socket_manager import SocketManager
 from tests.integration.apps import measures
 
 app = Flask(__name__)

@@ -1,0 +1,1 @@
+"""What the worst legal input, and plain abuse, does to everybody else."""

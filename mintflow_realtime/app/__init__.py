@@ -1,0 +1,1 @@
+"""The Flask extension, one node put together, and gunicorn's configuration."""

@@ -1,0 +1,1 @@
+"""`mintflow check URL`: what happens to a client's requests on their way to the server."""

@@ -1,0 +1,1 @@
+"""From what a node has received to the sockets of its clients."""

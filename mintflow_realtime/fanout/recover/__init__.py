@@ -1,0 +1,1 @@
+"""What a client that comes back has missed."""

@@ -1,0 +1,1 @@
+"""Redis's channels as one node subscribes to them, each in the order of its numbers."""

@@ -1,0 +1,1 @@
+"""Requests to a model, from acceptance to their one terminal event."""

@@ -1,0 +1,1 @@
+"""What all nodes know together: who is connected, and what became of an event."""

@@ -1,0 +1,1 @@
+"""What engines and viewers do with runs: leases, the list, word back."""

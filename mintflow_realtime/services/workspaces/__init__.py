@@ -1,0 +1,1 @@
+"""Shared state with versions, and who is in it."""

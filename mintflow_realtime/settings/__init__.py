@@ -1,0 +1,1 @@
+"""Settings: app.config, then the environment; each checked."""

@@ -1,0 +1,1 @@
+"""Revocations and spent tickets."""

@@ -1,0 +1,1 @@
+"""AI requests, their streams and conversations."""

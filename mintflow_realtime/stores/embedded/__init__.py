@@ -1,0 +1,1 @@
+"""The Redis that a machine without one runs: started, adopted, supervised."""

@@ -1,0 +1,1 @@
+"""Log records of a tenant, by flow, run, node and level."""

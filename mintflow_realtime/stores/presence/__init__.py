@@ -1,0 +1,1 @@
+"""Who is in which workspace; each entry has a lease."""

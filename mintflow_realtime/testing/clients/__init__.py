@@ -1,0 +1,1 @@
+"""Blocking Socket.IO clients for tests, on plain sockets and threads."""

@@ -1,0 +1,1 @@
+"""HTTP connections: heads, bodies, and the handler of each request."""

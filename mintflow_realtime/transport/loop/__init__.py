@@ -1,0 +1,1 @@
+"""The event loop's tools: one epoll, one timer, greenlets that are used again."""

@@ -1,0 +1,1 @@
+"""WebSockets by RFC 6455."""

@@ -1,1 +1,0 @@
-"""Flask blueprints: health and the HTTP API."""

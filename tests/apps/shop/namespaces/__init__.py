@@ -1,0 +1,1 @@
+"""What the shop's pages hear and ask live."""
