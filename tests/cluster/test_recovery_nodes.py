@@ -67,6 +67,9 @@ def test_a_killed_worker_s_clients_go_on_with_another(redis_server: RedisServer,
                 first = client.connects(namespace)[0]
                 assert client.wait(namespace, 2) == {"sid": first["sid"], "recovered": True, "pid": first["pid"]}
                 assert client.heard(namespace, "resync") == []
+            # Who was back before the last of them had it live, a moment after its CONNECT.
+            client.wait_heard("/flows", "flow_progress", 5)
+            client.wait_heard("/workspaces", "workspace_updated")
             assert numbers(client) == [1, 2, 3, 4, 5]
             assert [one["version"] for one in client.heard("/workspaces", "workspace_updated")] == [1]
         # The dead node's users are this one's now: it refreshes their leases of 20 s.
