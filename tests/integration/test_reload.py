@@ -199,75 +199,83 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_what_does_not_load_changes_nothing(shop: Shop, shared_redis: PrivateRedis, kind: str) -> None:
-    text, said = BROKEN[kind]
-    server = shop.serve(shared_redis, *(OURS if kind in ("name", "exit") else WORKER))
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [(OURS, ("name", "exit")), (WORKER, ("syntax", "module", "setting", "killed", "redis"))],
+    ids=["ours", "worker"],
+)
+def test_what_does_not_load_changes_nothing(
+    shop: Shop, shared_redis: PrivateRedis, options: tuple[str, ...], kinds: tuple[str, ...]
+) -> None:
+    """One after the other with one server: each leaves it as it was."""
+    server = shop.serve(shared_redis, *options)
     with stopping(server):
         old = two_workers(server)
-        shop.write("broken", text=text)
-        with Traffic(server) as traffic:
-            hup(server)
-            until(lambda: GIVEN_UP in server.text(), 40)
-            until(lambda: workers(server) == old, 20, "the old ones alone")
-            assert said in server.text()
-            shop.write("two")
-            hup(server)
-            replaced(server, old)
-        assert traffic.failed == [] and silence(traffic.acked) < 1.5
-        assert version(server) == "two" and server.text().count(GIVEN_UP) == 1
+        for count, kind in enumerate(kinds, 1):
+            text, said = BROKEN[kind]
+            shop.write("broken", text=text)
+            with Traffic(server) as traffic:
+                hup(server)
+                until(lambda count=count: server.text().count(GIVEN_UP) == count, 40, kind)
+                until(lambda: workers(server) == old, 20, f"the old ones alone: {kind}")
+                assert said in server.text()
+                assert version(server) == "one"
+                if kind == kinds[-1]:
+                    shop.write("two")
+                    hup(server)
+                    replaced(server, old)
+            assert traffic.failed == [] and silence(traffic.acked) < 1.5, kind
+        assert version(server) == "two" and server.text().count(GIVEN_UP) == len(kinds)
 
 
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ("raise RuntimeError('no such region')", "RuntimeError: no such region"),
-        ("raise SystemExit('mintflow: PORT is no port')", "mintflow: PORT is no port"),
-        ("workers = 'many'", "Invalid value for workers: many"),
-        ("def (:", "SyntaxError"),
-        ("chdir = '/nowhere/at/all'", "/nowhere/at/all"),
-        ("preload_app = True", "preload_app must stay off"),
-        ("certfile, keyfile = 'a', 'b'", "TLS ends at nginx"),
-        ("import os\ndef on_reload(server): raise KeyError('hook')", "KeyError: 'hook'"),
-        ("bind = '127.0.0.1:{taken}'", "The reload failed"),
-        ("worker_class = 'nowhere.Worker'", "nowhere"),
-        ("pidfile = '/nowhere/at/all/pid'", "The reload failed"),
-    ],
-)
-def test_a_configuration_that_does_not_load_changes_nothing(
-    shop: Shop, shared_redis: PrivateRedis, broken: str, said: str
-) -> None:
-    config = shop.folder / "conf.py"
-    good = "worker_class = 'mintflow_realtime.transport.worker.Worker'\nworkers = 2\ncontrol_socket_disable = True\n"
-    with contextlib.ExitStack() as stack:
-        taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port = socket.create_server(("127.0.0.1", 0))
-        number = port.getsockname()[1]
-        port.close()
-        good += f"bind = '127.0.0.1:{number}'\n"
-        config.write_text(good)
-        command = ("-m", "gunicorn", "-c", str(config), "shop:application")
-        server = Served(*command, cwd=shop.folder, JWT_SECRET=SECRET, REDIS_URL=shared_redis.url, DRAIN_SECONDS="1")
-        stack.enter_context(stopping(server))
+BROKEN_CONFIGURATIONS = [
+    ("raise RuntimeError('no such region')", "RuntimeError: no such region"),
+    ("raise SystemExit('mintflow: PORT is no port')", "mintflow: PORT is no port"),
+    ("workers = 'many'", "Invalid value for workers: many"),
+    ("def (:", "SyntaxError"),
+    ("chdir = '/nowhere/at/all'", "/nowhere/at/all"),
+    ("preload_app = True", "preload_app must stay off"),
+    ("certfile, keyfile = 'a', 'b'", "TLS ends at nginx"),
+    ("import os\ndef on_reload(server): raise KeyError('hook')", "KeyError: 'hook'"),
+    ("bind = '127.0.0.1:{taken}'", "already in use"),
+    ("worker_class = 'nowhere.Worker'", "nowhere"),
+    ("pidfile = '/nowhere/at/all/pid'", "The reload failed"),
+]
+
+
+def test_a_configuration_that_does_not_load_changes_nothing(shop: Shop, shared_redis: PrivateRedis) -> None:
+    """One after the other with one server: each leaves it as it was."""
+    config, number = shop.folder / "conf.py", free_port()
+    good = (
+        "worker_class = 'mintflow_realtime.transport.worker.Worker'\nworkers = 2\ncontrol_socket_disable = True\n"
+        f"bind = '127.0.0.1:{number}'\n"
+    )
+    config.write_text(good)
+    command = ("-m", "gunicorn", "-c", str(config), "shop:application")
+    server = Served(*command, cwd=shop.folder, JWT_SECRET=SECRET, REDIS_URL=shared_redis.url, DRAIN_SECONDS="1")
+    with stopping(server), socket.create_server(("127.0.0.1", 0)) as taken:
         server.url = f"http://127.0.0.1:{number}"
         server.ready("/readyz")
         old = two_workers(server)
-        config.write_text(good + broken.replace("{taken}", str(taken.getsockname()[1])))
-        hup(server)
-        until(lambda: said in server.text(), 20)
-        until(lambda: workers(server) == old, 20)
-        assert version(server) == "one"
-        # One that is missing meanwhile is started by what was in force.
-        gone = min(old)
-        os.kill(gone, signal.SIGKILL)
-        until(lambda: len(workers(server) - {gone}) == 2, 20)
-        # Before it has read the code that is changed next.
-        assert gone not in two_workers(server)
-        assert version(server) == "one"
+        for broken, said in BROKEN_CONFIGURATIONS:
+            before = len(server.text())
+            config.write_text(good + broken.replace("{taken}", str(taken.getsockname()[1])))
+            hup(server)
+            until(lambda before=before, said=said: said in server.text()[before:], 20, broken)
+            until(lambda old=old: workers(server) == old, 20, broken)
+            assert version(server) == "one"
+            # One that is missing meanwhile is started by what was in force.
+            gone = min(old)
+            os.kill(gone, signal.SIGKILL)
+            until(lambda gone=gone: len(workers(server) - {gone}) == 2, 20, broken)
+            # Before it has read the code that is changed next.
+            old = two_workers(server)
+            assert gone not in old
+            assert version(server) == "one"
         config.write_text(good + "raw_env = ['MARK=1']")
         shop.write("two")
         hup(server)
-        replaced(server, old | workers(server))
+        replaced(server, old)
         assert version(server) == "two"
 
 

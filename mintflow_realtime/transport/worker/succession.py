@@ -82,14 +82,13 @@ class Succession:
             if os.getpid() != arbiter.pid:
                 raise  # a worker, whose whole life is within this call
             arbiter.log.error("The reload failed: %s", error, exc_info=not isinstance(error, SystemExit))
-            self._note_new(old)
+            self._young = self._note_new(old)
             self._give_up()
             return
         finally:
             self.reloading = False
-        self._note_new(old)
+        self._young = self._note_new(old)
         self._leaving = {worker: None for worker in old.values() if worker not in self._told}
-        self._young = dict(self._starting)
 
     def manage(self) -> None:
         """Start workers where some are missing, and tell those to go that are too many, or whose successors serve."""
@@ -102,7 +101,7 @@ class Succession:
         lost = [worker for worker in self._starting if worker not in present and worker not in self._told]
         self._starting = {one: None for one in _those_in(present, self._starting) if not standing.serves(one)}
         self._leaving, self._told = _those_in(present, self._leaving), _those_in(present, self._told)
-        if lost and self._young:
+        if any(worker in self._young for worker in lost):
             self._give_up()
         elif lost and self.anyone_serves():
             self._put_off()
@@ -119,12 +118,14 @@ class Succession:
             return
         with self._without({pid: worker for pid, worker in known.items() if worker in self._going()}):
             self._manage()
-        self._note_new(known)
+        new = self._note_new(known)
         if self._young:
-            self._young.update(self._starting)
+            self._young.update(new)
 
-    def _note_new(self, known: dict[int, Any]) -> None:
-        self._starting.update({worker: None for pid, worker in self._arbiter.WORKERS.items() if pid not in known})
+    def _note_new(self, known: dict[int, Any]) -> dict[Any, None]:
+        new = {worker: None for pid, worker in self._arbiter.WORKERS.items() if pid not in known}
+        self._starting.update(new)
+        return new
 
     # Who stays and who goes
 
@@ -162,13 +163,13 @@ class Succession:
             self._before = None
 
     def _give_up(self) -> None:
-        """Take a HUP back: who served before serves on, by the configuration of before."""
-        present = dict.fromkeys(self._arbiter.WORKERS.values())
-        ended = _those_in(present, self._young | self._starting)
+        """Take a HUP back: who served before serves on, by the configuration of before, and who was starting starts."""
+        ended = _those_in(dict.fromkeys(self._arbiter.WORKERS.values()), self._young)
         if self._before is not None:
             self._before.restore()
         self._end_change()
-        self._leaving, self._starting = {}, {}
+        self._leaving = {}
+        self._starting = {worker: None for worker in self._starting if worker not in ended}
         self._tell(ended)
         self._put_off(told=False)
         self._arbiter.log.error(

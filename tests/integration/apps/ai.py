@@ -54,8 +54,17 @@ realtime.register_namespace(AiNamespace(ai))
 def measure() -> Any:
     """Return what of clients and requests is remembered here, and how many greenlets and descriptors there are."""
     watch, manager = ai._watch, realtime._node.manager
-    tables = (ai._runs, watch._followers, watch._followed, watch._over, watch._clients)
-    left = sum(map(len, (*tables, manager._told, manager._held, manager._rooms_of)))
+    tables = {
+        "runs": ai._runs,
+        "followers": watch._followers,
+        "followed": watch._followed,
+        "over": watch._over,
+        "clients": watch._clients,
+        "told": manager._told,
+        "held": manager._held,
+        "rooms": manager._rooms_of,
+    }
+    left = {name: str(table)[:500] for name, table in tables.items() if table}
     if left:
         # Asked again and again until nothing is left: to count objects each time would leave the node no time.
         return jsonify(left=left)
