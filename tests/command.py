@@ -10,13 +10,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from tests.servers import ROOT, SECRET, until
+from tests.servers import PYTHON_PATH, ROOT, SECRET, until
 
 
 def environment(**env: str) -> dict[str, str]:
     """Return what a command sees: the project on the path, a secret, and nothing of the developer's own settings."""
     coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-    base = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), "PYTHONPATH": str(ROOT), "JWT_SECRET": SECRET}
+    base = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), "PYTHONPATH": PYTHON_PATH, "JWT_SECRET": SECRET}
     return {**base, "LANG": "C.UTF-8", **coverage, **env}
 
 
@@ -29,7 +29,7 @@ def with_entry_points(directory: Path) -> str:
     groups = {"console_scripts": project["scripts"], "flask.commands": project["entry-points"]["flask.commands"]}
     lines = [f"[{group}]\n" + "".join(f"{a} = {b}\n" for a, b in entries.items()) for group, entries in groups.items()]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
-    return f"{ROOT}{os.pathsep}{directory}"
+    return f"{PYTHON_PATH}{os.pathsep}{directory}"
 
 
 def run(

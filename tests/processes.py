@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from tests.servers import ROOT, free_port, until
+from tests.servers import PYTHON_PATH, free_port, until
 
 
 class Served:
@@ -28,7 +28,7 @@ class Served:
         base = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHON_PATH,
             "PYTHONUNBUFFERED": "1",
             "WEB_CONCURRENCY": "1",
         }

@@ -19,6 +19,9 @@ import requests
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of what is in .venv for tests alone, python-socketio and redis-py load these wherever they find them, a fifth of a
+# server's start. A server has no more here than an installation of it has.
+PYTHON_PATH = f"{ROOT / 'tests' / 'uninstalled'}{os.pathsep}{ROOT}"
 SECRET = "Zq7-vN2_kL9xR4tW8pB3mJ6hD1sF5gYc"
 API_KEY = "k3y-Hn4_vR8wQ2zX6tB9mL1pJ7sD5fGc"
 OTHER_KEY = "k3y-Yw7_bC3nM8vK2xL9qR4tP6hJ1sDf"
@@ -111,7 +114,7 @@ class Node:
             "DATA_DIR": str(directory / "data"),
             "JWT_SECRET": SECRET,
             "API_KEYS": f"{API_KEY}:acme,{OTHER_KEY}:other",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHON_PATH,
             **{name: value for name, value in os.environ.items() if measured and name.startswith("COVERAGE")},
             **env,
         }

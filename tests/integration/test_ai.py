@@ -1,13 +1,5 @@
 """/ai on a real server: answers, streams, faults of the AI service, cancellation, conversations, and whose is what."""
 
-import contextlib
-import os
-import pty
-import re
-import select
-import socket
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +9,7 @@ import requests
 
 from tests.chat_completions import TEXT, WORDS, ChatCompletions
 from tests.plain_client import EVENT, Plain
-from tests.servers import ROOT, Node, RedisServer, stopping, until
+from tests.servers import Node, RedisServer, stopping, until
 from tests.tenants import Tenant
 
 AI = "/ai"

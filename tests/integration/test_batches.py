@@ -10,7 +10,7 @@ import pytest
 from mintflow_realtime.stores.redis.connect import connect as open_redis
 from tests.plain_client import Plain
 from tests.publishing_batch import RECORDS
-from tests.servers import ROOT, Node, until
+from tests.servers import PYTHON_PATH, ROOT, Node, until
 from tests.tenants import Tenant
 
 LOGS = "/logs"
@@ -36,7 +36,7 @@ def test_what_a_killed_publisher_left_half_done_is_finished_by_any_node(
     done = subprocess.run(
         [sys.executable, "-m", "tests.publishing_batch", tenant.name, str(slices)],
         cwd=ROOT,
-        env={**two_workers.env, "PYTHONPATH": str(ROOT)},
+        env={**two_workers.env, "PYTHONPATH": PYTHON_PATH},
         timeout=30,
     )
     assert done.returncode == -signal.SIGKILL

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.servers import Node, stopping, until
 
 # Clients are patient with a server that fails seldom: one that is broken fails soon, and is given up in the end, since
 # thousands of cases that wait for it would outlast CI, which then says nothing.
+# Five long waits are within a test's limit.
 PATIENCE, LATER_PATIENCE, FAILURES, GIVEN_UP = 10.0, 0.5, 5, 40
 
 
@@ -89,70 +91,84 @@ def beating() -> Iterator[Server]:
 # tests/conftest.py chooses it for all processes that run tests; `MUTATIONS=seed` repeats a run.
 SEED = int(os.environ["MUTATIONS"])
 MUTATIONS = 150
+# A test has so many cases: what pytest does for a test costs more than a case.
+CASES = 40
 failures = 0
 
 
-@pytest.fixture(autouse=True)
-def patience(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Wait less once several cases have failed, for want of an answer perhaps."""
+def in_groups(cases: Iterable[Any]) -> pytest.MarkDecorator:
+    """Let a test have some `cases`, whose first gives it its name; `CASE=text` leaves those that have it in theirs."""
+    chosen = [case for case in cases if os.environ.get("CASE", "") in str(case)]
+    groups = [chosen[place : place + CASES] for place in range(0, len(chosen), CASES)]
+    return pytest.mark.parametrize("cases", groups, ids=[str(group[0]) for group in groups])
+
+
+def each(cases: list[Any], act: Callable[[Any], object]) -> None:
+    """Run all cases, whatever fails; then fail with each that did. Waits less once several have failed."""
     global failures
-    if failures >= GIVEN_UP:
-        pytest.fail(f"given up: {failures} cases failed before")
-    Peer.patience = PATIENCE if failures < FAILURES else LATER_PATIENCE
-    failed = request.session.testsfailed
-    yield
-    failures += request.session.testsfailed - failed
-    Peer.patience = PATIENCE
+    failed = []
+    for case in cases:
+        if failures >= GIVEN_UP:
+            pytest.fail("\n\n".join([f"given up: {failures} cases failed", *failed]))
+        Peer.patience = PATIENCE if failures < FAILURES else LATER_PATIENCE
+        try:
+            act(case)
+        except (AssertionError, EOFError, OSError) as error:
+            failures += 1
+            failed.append(f"{case}: {type(error).__name__}: {error}")
+        finally:
+            Peer.patience = PATIENCE
+    assert not failed, "\n\n".join(failed)
 
 
-@pytest.mark.parametrize("row", rfc6455.rows(), ids=str)
-def test_rfc6455(server: Server, row: Row) -> None:
-    run(server, row)
+@in_groups(rfc6455.rows())
+def test_rfc6455(server: Server, cases: list[Row]) -> None:
+    each(cases, partial(run, server))
 
 
-@pytest.mark.parametrize("opening", engine_io.openings(), ids=str)
-def test_opening_handshake(server: Server, opening: Opening) -> None:
-    run_opening(server, opening)
+@in_groups(engine_io.openings())
+def test_opening_handshake(server: Server, cases: list[Opening]) -> None:
+    each(cases, partial(run_opening, server))
 
 
-@pytest.mark.parametrize("request_", list(engine_io.requests()), ids=str)
-def test_engine_io_requests(server: Server, request_: Request) -> None:
-    run_request(server, request_)
+@in_groups(engine_io.requests())
+def test_engine_io_requests(server: Server, cases: list[Request]) -> None:
+    each(cases, partial(run_request, server))
 
 
-@pytest.mark.parametrize("row", engine_io.rows(), ids=str)
-def test_engine_io_packets(server: Server, row: Row) -> None:
-    run(server, row)
+@in_groups(engine_io.rows())
+def test_engine_io_packets(server: Server, cases: list[Row]) -> None:
+    each(cases, partial(run, server))
 
 
-@pytest.mark.parametrize("body", engine_io.bodies(), ids=str)
-def test_engine_io_payloads(server: Server, body: Body) -> None:
-    run_polling(server, body)
+@in_groups(engine_io.bodies())
+def test_engine_io_payloads(server: Server, cases: list[Body]) -> None:
+    each(cases, partial(run_polling, server))
 
 
 @pytest.mark.parametrize("name", list(sessions.scenes))
 def test_engine_io_sessions(server: Server, name: str) -> None:
-    sessions.scenes[name](server)
-    server.serves()
+    def play(name: str) -> None:
+        sessions.scenes[name](server)
+        server.serves()
+
+    each([name], play)
 
 
-@pytest.mark.parametrize("row", socket_io.rows(), ids=str)
-def test_socket_io_over_websocket(server: Server, row: Row) -> None:
-    run(server, row)
+@in_groups(socket_io.rows())
+def test_socket_io_over_websocket(server: Server, cases: list[Row]) -> None:
+    each(cases, partial(run, server))
 
 
-fitting = [one for one in socket_io.packets() if len(payload(*one.packets)) <= rfc6455.MAX]
+@in_groups(one for one in socket_io.packets() if len(payload(*one.packets)) <= rfc6455.MAX)
+def test_socket_io_over_polling(server: Server, cases: list[Packets]) -> None:
+    each(cases, partial(run_polling, server))
 
 
-@pytest.mark.parametrize("packets", fitting, ids=str)
-def test_socket_io_over_polling(server: Server, packets: Packets) -> None:
-    run_polling(server, packets)
-
-
-@pytest.mark.parametrize("mutation", list(mutations.mutations(SEED, MUTATIONS)), ids=str)
-def test_mutations(server: Server, mutation: mutations.Mutation) -> None:
-    print(f"MUTATIONS={mutation.seed}")
-    mutations.run(server, mutation)
+@in_groups(mutations.mutations(SEED, MUTATIONS))
+def test_mutations(server: Server, cases: list[mutations.Mutation]) -> None:
+    print(f"MUTATIONS={SEED}")
+    each(cases, partial(mutations.run, server))
 
 
 @pytest.mark.parametrize("name", list(heartbeats.scenes))

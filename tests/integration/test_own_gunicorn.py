@@ -17,7 +17,7 @@ import requests
 
 from tests.processes import Served
 from tests.redis_fixture import PrivateRedis
-from tests.servers import ROOT, SECRET, stopping, until
+from tests.servers import PYTHON_PATH, SECRET, stopping, until
 from tests.watcher import Watcher
 
 pytestmark = pytest.mark.independent
@@ -118,7 +118,7 @@ def test_in_a_folder_whose_path_is_too_long_for_sockets(folder: Path, options: t
     server = serve(deep, *options, WEB_CONCURRENCY="2")
     with stopping(server):
         works(server, workers=2)
-        environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+        environment = {"PYTHONPATH": PYTHON_PATH, "PATH": os.environ["PATH"]}
         code = "from mintflow_realtime import Emitter; Emitter().logs.append('default', message='x')"
         published = subprocess.run(
             [sys.executable, "-c", code],

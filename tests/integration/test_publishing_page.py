@@ -17,7 +17,7 @@ from mintflow_realtime.auth.principal import Principal
 from mintflow_realtime.emitter import Emitter
 from mintflow_realtime.protocol.errors import NotFound
 from mintflow_realtime.protocol.logs import FilterLogs
-from tests.servers import ROOT, RedisServer, stopping, until
+from tests.servers import PYTHON_PATH, ROOT, RedisServer, stopping, until
 
 PAGE = (ROOT / "docs" / "publishing.md").read_text()
 FILES = dict(re.findall(r"^`(\w+\.py)`:\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -34,7 +34,7 @@ class Place:
             (folder / name).write_text(text)
         self.env = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+            "PYTHONPATH": f"{PYTHON_PATH}{os.pathsep}{folder}",
             "REDIS_URL": server.url,
             "HOME": str(folder),
         }

@@ -12,7 +12,7 @@ from mintflow_realtime.auth.principal import Principal
 from mintflow_realtime.protocol.logs import LogHistory
 from mintflow_realtime.protocol.wire_json import dumps
 from tests.redis_fixture import PrivateRedis
-from tests.servers import ROOT
+from tests.servers import PYTHON_PATH, ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -21,7 +21,7 @@ def test_the_emitters_lines_publish_to_the_tenant_that_a_newcomer_sees(
     private_redis: PrivateRedis, tmp_path: Path
 ) -> None:
     (lines,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Emitter()" in block)
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "REDIS_URL": private_redis.url}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": PYTHON_PATH, "REDIS_URL": private_redis.url}
     done = subprocess.run(
         [sys.executable, "-c", lines], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
     )

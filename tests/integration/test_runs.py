@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from tests.redis_fixture import PrivateRedis
-from tests.servers import ROOT, Node, stopping
+from tests.servers import PYTHON_PATH, ROOT, Node, stopping
 from tests.tenants import Tenant
 
 FLOWS = "/flows"
@@ -34,7 +34,7 @@ def test_an_engine_that_is_killed_is_told_to_be_lost_once_over_all_workers(
         engine = subprocess.Popen(
             [sys.executable, "-c", ENGINE, shared_redis.url, tenant.name],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": PYTHON_PATH},
             stdout=subprocess.PIPE,
         )
         try:

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.redis_fixture import PrivateRedis
-from tests.servers import Node, stopping, until
+from tests.servers import ROOT, Node, stopping, until
 from tests.tenants import Tenant
 
 ABOVE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -22,6 +22,7 @@ def traced(shared_redis: PrivateRedis) -> Iterator[Node]:
         REDIS_URL=shared_redis.url,
         REDIS_PREFIX="traced",
         OTEL_TRACES_EXPORTER="otlp",
+        PYTHONPATH=str(ROOT),
     )
     with stopping(node):
         yield node.wait_ready()
@@ -99,6 +100,7 @@ def test_spans_are_sent_where_the_variables_say(private_redis: PrivateRedis) -> 
             REDIS_URL=private_redis.url,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}",
             OTEL_BSP_SCHEDULE_DELAY="200",
+            PYTHONPATH=str(ROOT),
         )
         with stopping(node):
             tenant = Tenant(node.wait_ready())

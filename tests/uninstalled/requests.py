@@ -1,0 +1,3 @@
+"""Not there for a server: see tests/servers.py."""
+
+raise ModuleNotFoundError("No module named 'requests'", name="requests")
