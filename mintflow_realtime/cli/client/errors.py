@@ -23,7 +23,8 @@ class Unreached(ClientError):
             advice = "Give the proxy the whole chain (fullchain.pem) for this name; --insecure looks past it."
             return cls(f"the certificate of {where} is refused: {error.verify_message}", advice)
         if isinstance(error, ssl.SSLError):
-            return cls(f"{where} speaks no TLS here ({error.reason})", "Is it http://, or another port?")
+            advice = "Is it http:// or https:// there, or another port?"
+            return cls(f"{where} speaks no TLS here ({error.reason})", advice)
         if isinstance(error, socket.gaierror):
             return cls(f"the name {where} is not known", "Correct the host in the URL.")
         if isinstance(error, ConnectionRefusedError):

@@ -45,6 +45,8 @@ def run_control(where: Path, kinds: Sequence[Kind], seed: int, count: int = 12) 
         redis = RedisServer()
         stack.enter_context(stopping(redis))
         env = {
+            # Its publishers share the tests' own modules.
+            "PYTHONPATH": str(ROOT),
             "REDIS_URL": redis.url,
             "ORACLE_DIR": str(where),
             "ORACLE_TENANTS": ",".join(TENANTS),

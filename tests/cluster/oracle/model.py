@@ -105,6 +105,8 @@ def run(where: Path, kinds: Sequence[Kind], seed: int) -> Outcome:
         env = {
             **SETTINGS,
             "REDIS_URL": redis.url,
+            # Its publishers share the tests' own modules.
+            "PYTHONPATH": str(ROOT),
             "ORACLE_DIR": str(where),
             "ORACLE_TENANTS": ",".join(TENANTS),
             "ORACLE_RATE": str(WORKER_RATE),
