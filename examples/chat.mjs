@@ -12,7 +12,7 @@ const ai = io(`${url}/ai`, { auth });
 const conversationId = randomUUID();
 const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: "you> " });
 
-// The answer that is coming: its request, the index of the last chunk shown, and whether some may be missing since.
+// The answer that is coming: its request, what was asked, the last chunk shown, and whether some may be missing since.
 let current = null;
 
 function show({ chunk, index }) {
@@ -46,18 +46,25 @@ function resume() {
   ai.emit("resume_stream", { requestId, after: last }, (answer) => {
     if (requestId !== current?.requestId) return;
     current.stale = false;
+    // The connection ended before the server had the request.
+    if (answer.error?.code === "not_found" && last < 0) return request();
     if (!answer.ok) return end("error", answer.error.message);
     answer.data.chunks.forEach(show);
     if (answer.data.status !== "running") end(answer.data.status, answer.data.error);
   });
 }
 
-async function ask(prompt) {
-  const requestId = randomUUID();
-  current = { requestId, last: -1, stale: false };
-  process.stdout.write("ai>  ");
+// To ask for a `requestId` again costs nothing: it has one answer.
+async function request() {
+  const { requestId, prompt } = current;
   const answer = await command("ai_request", { requestId, prompt, stream: true, conversationId });
   if (answer && !answer.ok && current?.requestId === requestId) end("error", answer.error.message);
+}
+
+function ask(prompt) {
+  current = { requestId: randomUUID(), prompt, last: -1, stale: false };
+  process.stdout.write("ai>  ");
+  return request();
 }
 
 // What was typed and not asked yet.

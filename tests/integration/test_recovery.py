@@ -611,3 +611,22 @@ def test_a_chat_shows_every_word_once_over_lost_connections(
         out = chat.stdout.read()
         assert chat.wait(15) == 0
     assert f"ai>  {words}\nai>  again\n" in out.replace("you> ", ""), out
+
+
+def test_a_chat_asks_again_what_never_arrived(network: Network, nodes: tuple[Node, Node]) -> None:
+    command = ["node", str(ROOT / "examples" / "chat.mjs"), network.url]
+    env = {**os.environ, "TOKEN": token("ann")}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as chat:
+        assert chat.stdin is not None and chat.stdout is not None
+        assert chat.stdout.readline().startswith("connected")
+        network.down(half=True)
+        chat.stdin.write("who hears this\n")
+        chat.stdin.flush()
+        shown = ""
+        while not shown.endswith("ai>  "):
+            shown += chat.stdout.read(1)
+        network.back(nodes[1].port)
+        shown = chat.stdout.readline()
+        chat.stdin.close()
+        assert chat.wait(15) == 0
+    assert shown == "who hears this\n"
