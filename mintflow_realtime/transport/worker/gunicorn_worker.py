@@ -4,11 +4,12 @@ The master loads this module long before a worker has patched the standard libra
 along ssl's classes, as python-engineio does: HTTPS by `requests` or urllib3 would end in a RecursionError.
 """
 
+import gc
 import os
 import resource
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
@@ -21,6 +22,9 @@ from mintflow_realtime.transport.worker.signals_at_fork import let_next_fork_end
 from mintflow_realtime.transport.worker.succession import FAILED, of_this_master
 
 __all__ = ["Worker"]
+
+# Of objects, where Python looks for circles after every 700.
+LOADED_AT_ONCE = 100_000
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
@@ -62,7 +66,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
         try:
             # Not gunicorn's own `load_wsgi`: under `--reload` it replaces what doesn't load by a bare function.
-            self.wsgi = served_by(self.app.wsgi())
+            with _collecting_seldom():
+                self.wsgi = served_by(self.app.wsgi())
             transport_of(self.wsgi)
         except Exception as error:
             if self.cfg.reload:
@@ -121,3 +126,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         """Let the master end too, but where others serve: the next worker would fail as this one does."""
         self.log.error("mintflow: %s", sentence)
         sys.exit(FAILED if self.others_serve else Arbiter.WORKER_BOOT_ERROR)
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Look for garbage less often: what an application loads stays, and to look through it is a sixth of its import."""
+    before = gc.get_threshold()
+    gc.set_threshold(LOADED_AT_ONCE, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
