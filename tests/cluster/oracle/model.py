@@ -28,6 +28,7 @@ from tests.servers import ROOT, RedisServer, stopping, until
 
 TENANTS = ("acme", "bolt", "coil")
 NAMESPACES = ("/logs", "/flows", WORKSPACES, BOARD)
+WORKERS = 2
 CLIENTS = 24
 # Events a second: of each tenant at each of two doors, and of each worker.
 DOOR_RATE, WORKER_RATE = 8.0, 10.0
@@ -111,7 +112,7 @@ def run(where: Path, kinds: Sequence[Kind], seed: int) -> Outcome:
             "ORACLE_TENANTS": ",".join(TENANTS),
             "ORACLE_RATE": str(WORKER_RATE),
         }
-        hosts = [Host(workers=2, application="tests.cluster.oracle.app:application", **env) for _ in range(2)]
+        hosts = [Host(workers=WORKERS, application="tests.cluster.oracle.app:application", **env) for _ in range(2)]
         stack.enter_context(stopping(*hosts))
         for host in hosts:
             host.wait_ready()
@@ -139,7 +140,7 @@ def run(where: Path, kinds: Sequence[Kind], seed: int) -> Outcome:
             faults.inject(kind)
             outcome.save()
             time.sleep(chance.uniform(0.4 * kind.pause, 1.6 * kind.pause))
-        outcome.complaints += _settle(where, clients, publishers, redis.url)
+        outcome.complaints += _settle(where, hosts, clients, publishers, redis.url)
         outcome.ended = time.monotonic()
         contradictions, said = ask_why(where, redis.url, chance, max(faults.forgot, default=0.0))
         outcome.complaints += contradictions
@@ -166,13 +167,20 @@ def _end_all(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         process.wait(5)
 
 
-def _settle(where: Path, clients: Clients, publishers: Sequence[Any], redis_url: str) -> list[str]:
+def _settle(
+    where: Path, hosts: Sequence[Host], clients: Clients, publishers: Sequence[Any], redis_url: str
+) -> list[str]:
     """Let publishers finish and clients come back, then publish to all once more: what that overtook is lost."""
     complaints = []
     (where / "stop").touch()
     for publisher in publishers:
         if publisher.wait(PATIENCE + 10):
             complaints.append(f"a publisher failed: {publisher.args[3]}")
+    # A reload whose new workers are slow to come would close connections while all is being compared.
+    try:
+        until(lambda: all(len(host.workers()) == WORKERS for host in hosts), 40)
+    except AssertionError:
+        complaints.append(f"workers are missing or left over: {[host.workers() for host in hosts]}")
     if not clients.wait_online(30):
         complaints.append(f"not all clients came back: {clients.ask('status')}")
     # The workers' own publishers have no end that can be seen; each looks many times a second.
