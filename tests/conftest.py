@@ -7,6 +7,7 @@ import random
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,10 +39,26 @@ os.environ.setdefault("MUTATIONS", "7" if os.environ.get("CI") else str(random.r
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, so that they share its servers, unless each of them brings its own."""
+    """Keep a file's tests in one process, so that they share its servers, unless each of them brings its own.
+
+    Thorough ones come last: a run that has to end in time has seen each thing once by then.
+    """
     for item in items:
         if not item.get_closest_marker("independent") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=_is_thorough)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out, and say so, thorough tests that come after TESTS_UNTIL, in seconds since 1970: CI has half an hour."""
+    until = float(os.environ.get("TESTS_UNTIL") or "inf")
+    if _is_thorough(item) and time.time() > until:
+        pytest.skip("no time was left for the thorough ones; `make test` runs all")
+
+
+def _is_thorough(item: pytest.Item) -> bool:
+    return item.get_closest_marker("thorough") is not None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,8 @@ from tests.crowd import Crowd
 from tests.front import Front
 from tests.servers import API_KEY, Node, RedisServer, run_js, stopping, token, until
 
+pytestmark = pytest.mark.thorough
+
 POLLING = "/socket.io/?EIO=4&transport=polling"
 ENV = {
     "SOCKET_RATE_LIMIT": "0",

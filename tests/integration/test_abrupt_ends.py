@@ -17,6 +17,8 @@ from tests.measured import memory
 from tests.redis_fixture import PrivateRedis
 from tests.servers import Node, stopping, until
 
+pytestmark = pytest.mark.thorough
+
 INTERVAL, TIMEOUT, CONNECT = 1.0, 1.0, 2.0
 OUTBOX = 262_144
 LOST, WARM = 10_000, 5_000

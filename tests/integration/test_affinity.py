@@ -10,7 +10,7 @@ import requests
 
 from tests.transport_servers import javascript, python_clients, until, workers
 
-pytestmark = pytest.mark.independent
+pytestmark = [pytest.mark.independent, pytest.mark.thorough]
 POLLING = "/socket.io/?EIO=4&transport=polling"
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers import ROOT, until
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 110
 
 

@@ -12,6 +12,8 @@ from tests.nginx import Nginx
 from tests.redis_fixture import PrivateRedis
 from tests.servers import Node, run_js, stopping, until
 
+pytestmark = pytest.mark.thorough
+
 APPLICATION = "tests.integration.apps.conformance:application"
 ANY_ORDER = {"transports": ["websocket", "polling"], "tryAllTransports": True}
 FINE = {"connected": True, "upgradeErrors": 0, "wrong": [], "errors": [], "left": "io server disconnect"}

@@ -21,7 +21,7 @@ from tests.redis_fixture import PrivateRedis
 from tests.servers import ROOT, Node, stopping, until
 from tests.tenants import Tenant
 
-pytestmark = pytest.mark.independent
+pytestmark = [pytest.mark.independent, pytest.mark.thorough]
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

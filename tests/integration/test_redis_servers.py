@@ -20,7 +20,7 @@ from tests.redis_fixture import SERVERS, PrivateRedis
 from tests.servers import API_KEY, ROOT, Node, free_port, stopping, until
 from tests.tenants import Tenant
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.thorough]
 RECORD = {"message": "x", "logLevel": "info"}
 KEY = {"X-API-Key": API_KEY}
 EACH = pytest.mark.parametrize("server", SERVERS, indirect=True)

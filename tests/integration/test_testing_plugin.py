@@ -11,7 +11,7 @@ import pytest
 from tests.integration.test_testing_package import TODO, unmeasured
 from tests.servers import ROOT
 
-pytestmark = [pytest.mark.independent, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.independent, pytest.mark.timeout(400), pytest.mark.thorough]
 
 TESTS = """
 import pytest

@@ -19,7 +19,7 @@ from tests.integration.test_testing_package import TODO, get, unmeasured
 from tests.redis_fixture import PrivateRedis
 from tests.servers import API_KEY, ROOT, SECRET, token, until
 
-pytestmark = pytest.mark.independent
+pytestmark = [pytest.mark.independent, pytest.mark.thorough]
 
 
 @pytest.mark.parametrize("name", ["app", "realtime", "application", "create_app(greeting='hi')"])

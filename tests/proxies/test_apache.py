@@ -3,9 +3,13 @@
 import os
 import signal
 
+import pytest
+
 from tests.proxies.behaviour import Behaviour, Hosts, clients, hosts, proxy  # noqa: F401
 from tests.proxies.proxy import PING_INTERVAL, TIMEOUT, Proxy, prefix
 from tests.servers import run_js, stopping, until
+
+pytestmark = pytest.mark.thorough
 
 _MODULES = (
     "mpm_event authz_core proxy proxy_http proxy_balancer lbmethod_bybusyness lbmethod_byrequests slotmem_shm headers "

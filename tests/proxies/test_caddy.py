@@ -1,9 +1,13 @@
 """Caddy with deploy/caddy."""
 
+import pytest
+
 from tests.ports import free_port
 from tests.proxies.behaviour import Behaviour, Hosts, all_hear, clients, hosts, proxy  # noqa: F401
 from tests.proxies.proxy import Proxy
 from tests.servers import stopping, until
+
+pytestmark = pytest.mark.thorough
 
 
 class Caddy(Proxy):

@@ -8,6 +8,8 @@ from tests.proxies.behaviour import Behaviour, Hosts, clients, first, hosts, ope
 from tests.proxies.proxy import PING_INTERVAL, Proxy
 from tests.servers import run_js, stopping, until
 
+pytestmark = pytest.mark.thorough
+
 
 class Envoy(Proxy):
     program = "envoy"

@@ -2,9 +2,13 @@
 
 import signal
 
+import pytest
+
 from tests.proxies.behaviour import Behaviour, Hosts, clients, hosts, proxy  # noqa: F401
 from tests.proxies.proxy import PING_INTERVAL, TIMEOUT, Proxy
 from tests.servers import run_js, stopping, until
+
+pytestmark = pytest.mark.thorough
 
 
 class HAProxy(Proxy):

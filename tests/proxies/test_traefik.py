@@ -2,11 +2,14 @@
 
 import contextlib
 
+import pytest
 import requests
 
 from tests.proxies.behaviour import Behaviour, hosts, proxy  # noqa: F401
 from tests.proxies.proxy import Proxy
 from tests.servers import until
+
+pytestmark = pytest.mark.thorough
 
 # Something that is seen from outside once the file has been read again.
 _ADDED = """  routers:

@@ -1,7 +1,11 @@
 """Varnish with deploy/varnish."""
 
+import pytest
+
 from tests.proxies.behaviour import Behaviour, hosts, proxy  # noqa: F401
 from tests.proxies.proxy import TIMEOUT, Proxy, installed, libraries
+
+pytestmark = pytest.mark.thorough
 
 
 class Varnish(Proxy):
