@@ -47,6 +47,10 @@ def test_runs_of_two_tenants(front: Nginx) -> None:
     run_page("runs.mjs", front.url, token(tenants=[tenant()]), token(tenants=[tenant()]))
 
 
+def test_the_example_of_a_list(front: Nginx) -> None:
+    run_page("example_runs.mjs", front.url, token(tenants=[tenant()]))
+
+
 def test_logs(front: Nginx) -> None:
     run_page("logs.mjs", front.url, token(tenants=[tenant()]))
 
