@@ -1,19 +1,16 @@
 """Log records of Python's `logging` (and structlog) as the tenant's, of the run and node that the code runs in."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-from mintflow_realtime.protocol.errors import RealtimeError, Unavailable
 from mintflow_realtime.protocol.ids import check_tenant
 from mintflow_realtime.services.logs import Logs
+from mintflow_realtime.services.record_publisher import RecordPublisher
 from mintflow_realtime.services.record_queue import MOST, RecordQueue
 from mintflow_realtime.services.run_scopes.scopes import current
 
 Place = tuple[str | None, str | None, str | None]
 """Flow, run and node."""
-
-_log = logging.getLogger("mintflow.log_handler")
 
 
 class MintflowHandler(logging.Handler):
@@ -35,9 +32,9 @@ class MintflowHandler(logging.Handler):
         most: int = MOST,
     ) -> None:
         super().__init__(level)
-        self._logs, self._tenant = logs, check_tenant(tenant, "$.tenant")
         self._place: Place = (flow_id, run_id, None)
-        self._queue = RecordQueue(self._publish, most)
+        of = {"flow_id": flow_id, "run_id": run_id}
+        self._queue = RecordQueue(RecordPublisher(logs, check_tenant(tenant, "$.tenant"), of), most)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record."""
@@ -45,11 +42,9 @@ class MintflowHandler(logging.Handler):
             return
         try:
             # The text is made here, since what it is made of may change.
-            self._queue.put(
-                _fields(
-                    self.format(record), record.levelname, record.created, {"logger": record.name}, self._of(record)
-                )
-            )
+            text = self.format(record)
+            fields = _fields(text, record.levelname, record.created, {"logger": record.name}, self._of(record))
+            self._queue.put(fields, len(text))
         except Exception:
             self.handleError(record)
 
@@ -60,7 +55,7 @@ class MintflowHandler(logging.Handler):
             name: value if isinstance(value, (str, int, float)) else repr(value) for name, value in metadata.items()
         }
         text, level = str(event.get("event", "")), str(event.get("level", method))
-        self._queue.put(_fields(text, level, None, metadata, self._of(None)))
+        self._queue.put(_fields(text, level, None, metadata, self._of(None)), len(text))
         return event
 
     def flush(self) -> None:
@@ -82,30 +77,6 @@ class MintflowHandler(logging.Handler):
             return place
         given = record.__dict__
         return given.get("flow_id", place[0]), given.get("run_id", place[1]), given.get("node_id", place[2])
-
-    def _publish(self, batch: Sequence[dict[str, Any]], dropped: int, key: str) -> bool:
-        records = list(batch)
-        if dropped:
-            told = f"{dropped} records were dropped: they came faster than they could be published"
-            records.append(_fields(told, "warning", None, {"dropped": dropped}, self._place))
-        try:
-            self._logs.append_many(self._tenant, records, idempotency_key=key)
-        except Unavailable:
-            return False
-        except RealtimeError:
-            return self._one_by_one(records, key)
-        return True
-
-    def _one_by_one(self, records: Sequence[dict[str, Any]], key: str) -> bool:
-        """Publish a batch of which a record is refused, or that is too large as a whole."""
-        for number, record in enumerate(records):
-            try:
-                self._logs.append(self._tenant, **record, idempotency_key=f"{key}-{number}")
-            except Unavailable:
-                return False
-            except RealtimeError as error:
-                _log.warning("a record was refused: %s", error)
-        return True
 
 
 def _fields(

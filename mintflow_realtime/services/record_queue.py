@@ -16,13 +16,15 @@ LAST_SECONDS = 2.0
 # Redis is away: how long until the next try.
 AGAIN_SECONDS = 0.5
 MOST = 10_000
+# Of all that waits, in characters: what is long must not take the memory that many short ones would.
+MOST_CHARACTERS = 32_000_000
 
 # Publishes a batch, how many were dropped before it, and the key of this batch; returns whether it is done with.
 Publish = Callable[[Sequence[Any], int, str], bool]
 
 
 class RecordQueue:
-    """A queue that never blocks who fills it: beyond `most`, what is new is dropped and counted.
+    """A queue that never blocks who fills it: beyond `most`, or 32 MB, what is new is dropped and counted.
 
     A child of a fork begins with an empty one: what was queued is its parent's to publish.
     """
@@ -35,7 +37,8 @@ class RecordQueue:
 
     def _begin_anew(self) -> None:
         # A deque's own operations are atomic, so that no lock of the parent's can be held here for ever.
-        self._records: deque[Any] = deque()
+        self._records: deque[tuple[Any, int]] = deque()
+        self._characters = 0
         self._publishing = threading.Lock()
         self._starting = threading.Lock()
         self._counting = threading.Lock()
@@ -43,15 +46,17 @@ class RecordQueue:
         # What is being published: it stays one batch with one key, however often it is tried.
         self._batch: tuple[list[Any], int, str] | None = None
 
-    def put(self, record: Any) -> None:
-        """Hand over a record."""
-        if len(self._records) >= self._most:
+    def put(self, record: Any, characters: int = 0) -> None:
+        """Hand over a record of so many characters."""
+        if len(self._records) >= self._most or self._characters >= MOST_CHARACTERS:
             with self._counting:
                 self._dropped += 1
             if not self._runs:
                 self._start()
             return
-        self._records.append(record)
+        with self._counting:
+            self._characters += characters
+        self._records.append((record, characters))
         if not self._runs:
             self._start()
 
@@ -94,7 +99,10 @@ class RecordQueue:
                 with self._counting:
                     dropped, self._dropped = self._dropped, 0
                 count = min(BATCH, len(self._records))
-                self._batch = ([self._records.popleft() for _ in range(count)], dropped, secrets.token_hex(8))
+                taken = [self._records.popleft() for _ in range(count)]
+                with self._counting:
+                    self._characters -= sum(characters for _, characters in taken)
+                self._batch = ([record for record, _ in taken], dropped, secrets.token_hex(8))
             if not self._publish(*self._batch):
                 return False
             self._batch = None

@@ -15,6 +15,7 @@ from mintflow_realtime.log_handler import MintflowHandler
 from mintflow_realtime.protocol.logs import LogHistory
 from mintflow_realtime.protocol.scripts import Keys
 from mintflow_realtime.protocol.wire_json import dumps, loads
+from mintflow_realtime.services.record_queue import MOST_CHARACTERS
 from tests.redis_fixture import PrivateRedis
 from tests.servers import RedisServer, stopping
 
@@ -110,6 +111,18 @@ def test_while_redis_is_away_nothing_is_lost_below_the_bound_and_what_is_dropped
         assert {one["logLevel"] for one in dropped} == {"warn"}
         log.removeHandler(handler)
         handler.close()
+
+
+def test_what_waits_is_bounded_in_characters_too(emit: Emitter, log: logging.Logger) -> None:
+    handler = MintflowHandler(emit.logs, "acme")
+    log.addHandler(handler)
+    with handler._queue._publishing:
+        for _ in range(100):
+            log.info("x" * 1_000_000)
+        assert len(handler._queue._records) == MOST_CHARACTERS // 1_000_000
+    assert handler._queue.flush(20) and handler._queue._characters == 0
+    *_, last = records(emit)
+    assert last["metadata"] == {"dropped": 100 - MOST_CHARACTERS // 1_000_000}
 
 
 def test_one_record_that_is_refused_costs_no_other(emit: Emitter, log: logging.Logger) -> None:
