@@ -22,6 +22,7 @@ COMMANDS = (
     "ticket",
     "console",
     "publish",
+    "exec",
     "tail",
     "watch",
     "connections",

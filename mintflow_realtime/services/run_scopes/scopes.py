@@ -37,6 +37,10 @@ current: ContextVar[tuple["RunScope", str | None] | None] = ContextVar("mintflow
 """The run, and the node, that this code runs in."""
 
 
+class Failure(Exception):
+    """Ends a run and a node as failed with its text alone: what failed is no Python code, and has no traceback."""
+
+
 class _Scope:
     """What runs and nodes have in common: a block, or a function each of whose calls is one."""
 
@@ -213,6 +217,8 @@ def _end(subject: str, kind: Any = None, error: BaseException | None = None, tra
     if isinstance(error, (RunCancelled, KeyboardInterrupt)):
         reason = str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else "")
         return {"type": f"{subject}_cancelled", "reason": reason[:1000] or None}
+    if isinstance(error, Failure):
+        return {"type": f"{subject}_failed", "error": str(error)}
     try:
         message = str(error)
     except Exception:
