@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 BATCH = 100
 # How long a record may wait for others; and at the end of the process, for Redis.
@@ -21,6 +22,7 @@ MOST_CHARACTERS = 32_000_000
 
 # Publishes a batch, how many were dropped before it, and the key of this batch; returns whether it is done with.
 Publish = Callable[[Sequence[Any], int, str], bool]
+_queues: "WeakSet[RecordQueue]" = WeakSet()
 
 
 class RecordQueue:
@@ -34,6 +36,7 @@ class RecordQueue:
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
         atexit.register(self.flush)
+        _queues.add(self)
 
     def _begin_anew(self) -> None:
         # A deque's own operations are atomic, so that no lock of the parent's can be held here for ever.
@@ -107,3 +110,9 @@ class RecordQueue:
                 return False
             self._batch = None
             return True
+
+
+def flush_all() -> None:
+    """Publish what is queued anywhere, for at most 2 s each: for processes that end without Python's own ways."""
+    for queue in list(_queues):
+        queue.flush()

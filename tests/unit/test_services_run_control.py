@@ -134,6 +134,24 @@ def test_the_process_of_a_run_takes_what_is_its_own(house: House) -> None:
     assert house.flows.control.take_of_run("acme", "f", "other") == []
 
 
+def test_an_engine_of_several_flows_takes_who_wants_runs_cancelled_and_nothing_else(
+    house: House, passing: Time
+) -> None:
+    for flow in ("f", "g", "other"):
+        house.flows.started("acme", flow, "r")
+        house.flows.cancel("acme", flow, "r", flow)
+        house.flows.signal("acme", flow, "r", "approve")
+    control = house.flows.control
+    assert [(one.flow_id, one.reason) for one in control.take_cancels("acme", {"f"})] == [("f", "f")]
+    # Nobody has taken it in time, so that it is only found by looking for it.
+    passing.pass_by(31)
+    house.flows.tick()
+    assert control.take_cancels("acme", {"f", "g"}) == []
+    assert [one.flow_id for one in control.take_cancels("acme", {"f", "g"}, old=True)] == ["g"]
+    assert [one.kind for one in control.take_of_run("acme", "g", "r")] == ["signal"]
+    assert [one.kind for one in control.take_of_run("acme", "other", "r")] == ["cancel", "signal"]
+
+
 def test_an_engine_iterates_and_what_it_has_not_finished_comes_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

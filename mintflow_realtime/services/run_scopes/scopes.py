@@ -12,7 +12,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, json, structs
 
 from mintflow_realtime.auth.principal import Principal
 from mintflow_realtime.protocol.errors import RealtimeError, RunCancelled, Unavailable
@@ -74,7 +74,8 @@ class RunScope(_Scope):
 
     def __init__(self, flows: Flows, tenant: str, flow_id: str, run_id: str | None, **of_run: Any) -> None:
         self._given = (flows, tenant, flow_id, run_id, of_run)
-        self._flows, self._who, self.flow_id = flows, Principal.system(tenant), flow_id
+        self._flows, self._who = flows, Principal.system(tenant)
+        self.tenant, self.flow_id = tenant, flow_id
         self.run_id = run_id or secrets.token_hex(8)
         self.attempt: int | None = None
         self._of_run = of_run
@@ -129,10 +130,18 @@ class RunScope(_Scope):
         return self
 
     def __exit__(self, *exit: Any) -> None:
+        self.end(**end_of("flow", *exit))
+
+    def end(self, **told: Any) -> None:
+        """Leave the run, and tell how it has ended: the fields of its last event."""
+        self.leave()
+        self._tell(RunEvent(**told))
+
+    def leave(self) -> None:
+        """Leave the run without a word; its lease is renewed no more."""
         if self._token is not None:
             current.reset(self._token)
         self._ended = True
-        self._tell(RunEvent(**_end("flow", *exit)))
 
     def keep(self) -> bool:
         """Renew the lease where a third of it is over, and tell what waits; the keeper's thread calls it."""
@@ -152,15 +161,18 @@ class RunScope(_Scope):
 
     def _ask(self) -> None:
         self._asked_at = time.monotonic()
-        place = (self._who.tenant, self.flow_id, self.run_id)
         try:
             beaten = self._flows.beat(self._who, self.flow_id, self.run_id)
             if beaten.cancelling is not UNSET:
-                reasons = [one.reason for one in self._flows.control.take_of_run(*place, "cancel")]
-                self._cancelled = next((reason for reason in reasons if reason), "")
+                self._note_heard()
+                self._cancelled = json.decode(beaten.cancelling).get("reason", "")
         except RealtimeError as error:
             # It asks again; and where the run isn't known yet, its start waits to be told.
             _log.debug("run %s can't ask: %s", self.run_id, error)
+
+    def _note_heard(self) -> None:
+        """Take what asks for the end of this run, so that nobody else is told of it."""
+        self._flows.control.take_of_run(self._who.tenant, self.flow_id, self.run_id, "cancel")
 
     def _tell(self, event: RunEvent) -> None:
         with self._lock:
@@ -175,7 +187,7 @@ class RunScope(_Scope):
             while self._waiting:
                 event, key = self._waiting[0]
                 of_flow = event.type.startswith("flow_") and event.type != "flow_started"
-                if of_flow and self.attempt is not None:
+                if of_flow and self.attempt is not None and event.attempt is UNSET:
                     event = structs.replace(event, attempt=self.attempt)
                 try:
                     told = self._flows.publish(self._who, self.flow_id, self.run_id, [event], key)
@@ -184,7 +196,9 @@ class RunScope(_Scope):
                 except Unavailable:
                     return
                 except Exception as error:
-                    _log.warning("%s of run %s was refused: %s", event.type, self.run_id, error)
+                    # Who begins the next attempt may be faster than who says that it waits.
+                    level = logging.DEBUG if event.type == "flow_queued" else logging.WARNING
+                    _log.log(level, "%s of run %s was refused: %s", event.type, self.run_id, error)
                 with self._lock:
                     if self._waiting and self._waiting[0][1] == key:
                         self._waiting.popleft()
@@ -204,13 +218,13 @@ class NodeScope(_Scope):
     def __exit__(self, *exit: Any) -> None:
         if self._token is not None:
             current.reset(self._token)
-        self._run._tell(RunEvent(node_id=self.node_id, **_end("node", *exit)))
+        self._run._tell(RunEvent(node_id=self.node_id, **end_of("node", *exit)))
 
     def _again(self) -> "NodeScope":
         return NodeScope(self._run, self.node_id)
 
 
-def _end(subject: str, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> dict[str, Any]:
+def end_of(subject: str, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> dict[str, Any]:
     """Return what the end of a block is told as: its type, and why."""
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return {"type": f"{subject}_completed"}

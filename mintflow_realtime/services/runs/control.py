@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from typing import Any
 
@@ -83,6 +83,14 @@ class RunControl:
     ) -> list[Control]:
         """Return what is asked of one run, to the process that it runs in; it is done with that. Raises Unavailable."""
         return self._wait(lambda: self._store.take_of_run(tenant, flow_id, run_id, kind, most), wait)
+
+    def take_cancels(self, tenant: str, flow_ids: Set[str], *, old: bool = False) -> list[Control]:
+        """Take who wants runs of some flows cancelled, for an engine of all of them; signals stay for the runs.
+
+        What has waited for over 30 s is found by looking at each flow: with `old`. Raises Unavailable.
+        """
+        asked = flow_ids if old else flow_ids & self._store.flows_asked(tenant, "cancel")
+        return [one for flow_id in sorted(asked) for one in self._store.take_of_flow(tenant, flow_id, "cancel")]
 
     def follow(self, tenant: str, flow_id: str) -> Iterator[Control]:
         """Yield what is asked of a flow's runs, each to one process: done when the next is asked for. Never ends.

@@ -54,6 +54,20 @@ class ControlStore:
         keys = self.keys_of(tenant, flow_id)
         return _read(flow_id, self._redis.run(_take_of_run, keys, [flow_id, run_id, kind, most]))
 
+    def take_of_flow(self, tenant: str, flow_id: str, kind: str) -> list[Control]:
+        """Take up to 10 messages of one kind, of any run of a flow; they are done with that. Raises Unavailable."""
+        return self.take_of_run(tenant, flow_id, "", kind)
+
+    def flows_asked(self, tenant: str, kind: str) -> set[str]:
+        """Return the flows of whose runs something of a kind is asked since 30 s, and nobody has taken it.
+
+        Raises Unavailable.
+        """
+        key = unclaimed_key(self._keys, tenant)
+        found = self._redis.command("ZRANGEBYSCORE", key, "-inf", "+inf", "LIMIT", 0, MOST)
+        asked = [member.decode().split("\n") for member in found]
+        return {flow_id for flow_id, _, its_kind, _ in asked if its_kind == kind}
+
     def done(self, tenant: str, flow_id: str, places: Sequence[str]) -> None:
         """Note that messages are done with, by their `place`; what isn't one is left alone. Raises Unavailable."""
         known = [place for place in places if _is_place(place)]
