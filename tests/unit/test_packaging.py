@@ -24,7 +24,7 @@ EXTRAS = {
 BARE = [Requirement(line) for line in PROJECT["dependencies"]]
 DIRECT, _, INDIRECT = (ROOT / "requirements.txt").read_text().partition("# What those need.")
 # What is only ever imported by whom it is for.
-PLUGINS = {("mintflow_realtime/testing/plugin.py", "pytest")}
+PLUGINS = {("mintflow_realtime/testing/plugin.py", "pytest"), ("mintflow_realtime/celery.py", "celery")}
 # A checkout runs without.
 NOT_PINNED = {"opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
 
