@@ -11,7 +11,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from mintflow_realtime.transport.http.handler import DISCARD_BYTES
+from mintflow_realtime.transport.http.exchange import DISCARD_BYTES
 from mintflow_realtime.transport.http.head_reader import HEAD_BYTES
 from mintflow_realtime.transport.worker.options import transport_of
 from mintflow_realtime.transport.worker.server import Server
@@ -261,3 +261,50 @@ def test_a_poll_after_the_deadline_of_a_ping_is_too_late() -> None:
         answer = http.get(f"{PATH}{POLLING}&sid={sid}")
         assert answer.status == 400 and answer.json["code"] == 1
         until(lambda: node.named("disconnect") == ["ping timeout"])
+
+
+def test_who_takes_too_little_of_an_answer_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mintflow_realtime.transport.http.handler.SEND_SECONDS", 0.1)
+    closed = Event()
+
+    def endless(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"x" * 100_000
+        finally:
+            closed.set()
+
+    with serving() as node, node.connect() as http:
+        node.server.application = endless
+        http.send("GET", "/")
+        assert closed.wait(10)
+        until(lambda: node.server.pool.free_count() == node.server.pool.size)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("version", "whole"), [("1.1", True), ("1.1", False), ("1.0", True), ("1.0", False)])
+def test_an_answer_that_is_cut_never_looks_whole(version: str, whole: bool) -> None:
+    def answer(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        yield b"abc"
+        if not whole:
+            raise ConnectionAbortedError("Cut")
+
+    with serving() as node, node.connect() as http:
+        node.server.application = answer
+        http.socket.sendall(f"GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        received, ended = b"", False
+        try:
+            while chunk := http.socket.recv(4096):
+                received += chunk
+            ended = True
+        except ConnectionResetError:
+            pass
+    if version == "1.0":
+        # Whose client may not get what was sent before a reset.
+        assert ended is whole
+    else:
+        assert ended and received.endswith(b"3\r\nabc\r\n0\r\n\r\n" if whole else b"3\r\nabc\r\n")

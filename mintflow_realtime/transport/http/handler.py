@@ -4,58 +4,30 @@ Overrides private methods of gevent's pywsgi 26.9.0.
 """
 
 import logging
-from contextlib import AbstractContextManager
+import socket
+import struct
+from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
 
-from gevent.pywsgi import Input, WSGIHandler, _InvalidClientInput  # type: ignore[attr-defined]
+from gevent.pywsgi import Input, WSGIHandler
 
 from mintflow_realtime.transport.http.access_lines import AccessLines
 from mintflow_realtime.transport.http.environ import Environ, asks_for_upgrade, asks_to_close, environ_of
-from mintflow_realtime.transport.http.exchange import DISCARD_BYTES, DISCARD_SECONDS, Exchange
+from mintflow_realtime.transport.http.exchange import Exchange
 from mintflow_realtime.transport.http.forwarded import TrustedProxies
-from mintflow_realtime.transport.http.head_reader import (
-    BODY_SECONDS,
-    READER_KEY,
-    HeadReader,
-    HeadTooLong,
-    HeadTooSlow,
-)
+from mintflow_realtime.transport.http.head_reader import READER_KEY, HeadReader, HeadTooLong, HeadTooSlow
 from mintflow_realtime.transport.http.pending import HEAD_TOO_LONG
+from mintflow_realtime.transport.http.request_body import RequestBody
 from mintflow_realtime.transport.http.request_head import BadHead, RequestHead, parse_head
 
+# Who takes less of an answer in that time is cut off: 1 KB a second, as for a body.
+SEND_BYTES = 65_536
+SEND_SECONDS = 60.0
+_RESET = struct.pack("ii", 1, 0)
+
 logger = logging.getLogger(__name__)
-
-
-class RequestBody(Input):
-    """pywsgi's body, of which at most `DISCARD_BYTES` are read for nothing. What is left over ends the connection."""
-
-    __slots__ = ("_reader",)
-    _chunked_input_error: bool
-
-    def __init__(self, reader: HeadReader, body: Input) -> None:
-        super().__init__(reader, body.content_length, body.socket, body.chunked_input)  # type: ignore[arg-type]
-        self._reader = reader
-
-    def _discard(self) -> None:
-        if self._chunked_input_error or self._reader.gone:
-            raise _InvalidClientInput("The body ended early")
-        unread = self.chunked_input and self.chunk_length != 0 or self.position < (self.content_length or 0)
-        if not unread:
-            return
-        if self.socket is not None:
-            raise _InvalidClientInput("The body was not asked for")
-        deadline = monotonic() + DISCARD_SECONDS
-        self._reader.timeout = DISCARD_SECONDS
-        left = DISCARD_BYTES
-        while left > 0 and monotonic() < deadline:
-            read = self.read(16_384)
-            if not read:
-                self._reader.timeout = BODY_SECONDS
-                return
-            left -= len(read)
-        raise _InvalidClientInput("The body is too long to be read for nothing")
 
 
 class Serving(Protocol):
@@ -211,6 +183,18 @@ class Handler(WSGIHandler):
             headers = [*headers, ("Connection", "close")]
         return super().start_response(status, headers, exc_info)
 
+    def _sendall(self, data: bytes | bytearray) -> None:
+        left = memoryview(data)
+        while left:
+            self.socket.settimeout(SEND_SECONDS)
+            try:
+                super()._sendall(left[:SEND_BYTES])  # type: ignore[misc]
+            except TimeoutError:
+                raise ConnectionAbortedError("Its client takes too little of an answer") from None
+            finally:
+                self.socket.settimeout(None)
+            left = left[SEND_BYTES:]
+
     def log_request(self) -> None:
         """Tell gunicorn's access log, where somebody wants one."""
         lines, head = self.server.access_lines, self._unlogged
@@ -237,6 +221,10 @@ class Handler(WSGIHandler):
         if isinstance(v, OSError) and (self.rfile.gone or isinstance(v, ConnectionError)):
             self.close_connection = True
             logger.debug("Connection of %s ended: %s", self.client_address, v)
+            if self.headers_sent and not self.response_use_chunked and self.provided_content_length is None:
+                # Of HTTP/1.0 a plain end would look like the answer's own.
+                with suppress(OSError):
+                    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         else:
             super().handle_error(t, v, tb)
 
