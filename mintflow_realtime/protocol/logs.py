@@ -35,8 +35,8 @@ class LogHistory(Command, frozen=True, kw_only=True):
     before: Cursor | None = None
 
 
-class FilterLogs(Command, frozen=True, kw_only=True):
-    """`filter_logs`, and `GET /api/v1/logs`: any combination of criteria. `from` and `to` are ISO 8601 with a zone."""
+class LogFilter(Command, frozen=True, kw_only=True):
+    """Any combination of criteria. `from` and `to` are ISO 8601 with a zone."""
 
     flow_id: Id | None = None
     run_id: Id | None = None
@@ -46,8 +46,19 @@ class FilterLogs(Command, frozen=True, kw_only=True):
     search: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     from_: Moment | None = msgspec.field(default=None, name="from")
     to: Moment | None = None
+
+
+class FilterLogs(LogFilter, frozen=True, kw_only=True):
+    """`filter_logs`, and `GET /api/v1/logs`: a page of what meets all criteria."""
+
     limit: Limit = 200
     before: Cursor | None = None
+
+
+class ExportLogs(LogFilter, frozen=True, kw_only=True):
+    """`GET /api/v1/logs/export`: all that meets the criteria, of what came after the record with the id `after`."""
+
+    after: Cursor | None = None
 
 
 class ClearLogs(Command, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ def blueprint(
     of_workspaces = WorkspaceViews(workspaces)
     resources: list[tuple[str, str, dict[str, View]]] = [
         ("logs", "/logs", {"POST": of_logs.publish, "GET": of_logs.read, "DELETE": of_logs.clear}),
+        ("logs_export", "/logs/export", {"GET": of_logs.export}),
         ("runs", "/runs", {"GET": of_flows.list}),
         ("run", _RUN, {"GET": of_flows.read}),
         ("run_events", f"{_RUN}/events", {"POST": of_flows.publish}),

@@ -30,6 +30,7 @@ from mintflow_realtime.protocol.readings import readings
 from mintflow_realtime.protocol.wire_json import dumps
 from mintflow_realtime.services.batch import of_batch, read_batch, read_one
 from mintflow_realtime.services.feeds import Feeds
+from mintflow_realtime.services.log_exports import LogExports
 from mintflow_realtime.stores.logs.query import LogQuery
 from mintflow_realtime.stores.logs.store import LogStore
 
@@ -47,6 +48,7 @@ class Logs:
         self._publisher = publisher
         self._store = store
         self._feeds = feeds
+        self.exports = LogExports(store)
 
     def append(
         self,

@@ -101,6 +101,7 @@ def test_refuses_who_is_not_admitted(site: Site, method: str, headers: Any, stat
     ("method", "path", "scope"),
     [
         ("GET", "/api/v1/logs", "logs:read"),
+        ("GET", "/api/v1/logs/export", "logs:read"),
         ("POST", "/api/v1/logs", "logs:write"),
         ("DELETE", "/api/v1/logs?flowId=f1", "logs:clear"),
         ("GET", RUN, "flows:read"),
@@ -221,6 +222,16 @@ def test_refuses_a_bad_query(site: Site, query: str, path: str) -> None:
     assert len(error["message"]) <= 400
     if query.startswith("colour"):
         assert "colour" in error["message"]
+
+
+NOT_OF_A_PAGE = [(query, path) for query, path in BAD_QUERIES if not query.startswith(("limit", "before"))]
+OF_EXPORTS = [("limit=5", "$.limit"), ("before=1-1", "$.before"), ("after=nowhere", "$.after"), ("after=", "$.after")]
+
+
+@pytest.mark.parametrize(("query", "path"), NOT_OF_A_PAGE + OF_EXPORTS, ids=lambda value: value[:30])
+def test_refuses_a_bad_filter_of_an_export(site: Site, query: str, path: str) -> None:
+    error = refused(site.client.get(f"/api/v1/logs/export?{query}", headers=ACME), 400, "invalid_payload", path)
+    assert query.partition("=")[0] in error["message"] or path != "$.colour"
 
 
 def test_clears_by_exactly_one_criterion(site: Site) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mintflow_realtime.stores.logs.store
-from mintflow_realtime.protocol.errors import InvalidPayload
+from mintflow_realtime.protocol.errors import InvalidPayload, Unavailable
 from mintflow_realtime.protocol.ids import is_id
 from mintflow_realtime.protocol.log_record import MAX_RECORD_BYTES, LogDraft
 from mintflow_realtime.protocol.logs import (
@@ -477,6 +477,11 @@ def compare(world: World, steps: list[Any], asked: list[Any], walk: int, cap: in
         for query in asked:
             expected_records = [record for at, record in model if matches(record, at, query)]
             assert everything(world, base, query) == expected_records
+            assert scanned(world, base, query) == expected_records
+            if expected_records:
+                after = expected_records[len(expected_records) // 2]["logId"]
+                rest = expected_records[len(expected_records) // 2 + 1 :]
+                assert scanned(world, base, query, after) == rest
     world.store.purge("acme")
     world.check_exact()
 
@@ -494,6 +499,41 @@ def everything(world: World, base: int, query: dict[str, Any]) -> list[dict[str,
             return found
         assert len(page.records) == query["limit"] or query["search"] is not None
     raise AssertionError("The pages have no end")
+
+
+def scanned(world: World, base: int, query: dict[str, Any], after: str | None = None) -> list[dict[str, Any]]:
+    times = {name: None if query[name] is None else base + query[name] for name in ("from_ms", "to_ms")}
+    slices = world.store.scan("acme", LogQuery(**{**query, **times}), after)
+    return [json.loads(record) for records in slices for record in records]
+
+
+def test_a_scan_ends_with_what_was_there_when_it_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mintflow_realtime.stores.logs.store, "SCAN_RECORDS", 2)
+    world.append(*[log(str(number)) for number in range(5)])
+    found = []
+    for records in world.store.scan("acme", LogQuery()):
+        found += [json.loads(record)["message"] for record in records]
+        world.append(log("later"))
+    assert found == ["0", "1", "2", "3", "4"]
+
+
+def test_a_scan_of_large_records_is_in_small_slices(world: World) -> None:
+    world.append(*[log("x" * 60_000) for _ in range(7)])
+    slices = [len(records) for records in world.store.scan("acme", LogQuery())]
+    assert slices == [2, 2, 2, 1]
+    searched = [len(records) for records in world.store.scan("acme", LogQuery(search="xx"))]
+    assert sum(searched) == 7 and max(searched) <= 2
+
+
+def test_a_scan_of_what_was_lost_meanwhile_never_looks_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mintflow_realtime.stores.logs.store, "SCAN_RECORDS", 2)
+    world.append(*[log(str(number)) for number in range(5)])
+    slices = world.store.scan("acme", LogQuery())
+    assert len(next(slices)) == 2
+    world.client.command("FLUSHDB")
+    world.append(log("anew"))
+    with pytest.raises(Unavailable):
+        next(slices)
 
 
 # Caps

@@ -1,12 +1,15 @@
--- One slice of a page, newest first: the smallest index is walked, the other criteria are looked up in theirs.
+-- One slice of a page, newest first, or of an export, oldest first: the smallest index is walked, the other criteria
+-- are looked up in theirs.
 -- KEYS: rec, all, trash, head, and where asked for the head of an event log.
 -- ARGV: prefix, before number or '', from ms or '', to ms or '', flow, run, node, levels joined by ',', records
---   wanted, bytes wanted, members walked at most, needle of a search or ''.
--- Answers {event number, id down to which was read or '' for nothing, 1 at the end or 2 where the bytes are used up,
---   texts read for a search, values…}.
+--   wanted, bytes wanted, members walked at most, needle of a search or '', and for oldest first the number above which
+--   to begin, else ''.
+-- Answers {event number, id to which was read or '' for nothing, 1 at the end or 2 where the bytes are used up, texts
+--   read for a search, values…}.
 local rec, all = KEYS[1], KEYS[2]
 local pre, before, from, to = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local want, room, walk, needle = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local above = tonumber(ARGV[13])
 -- A value is up to 64 KB, so that some are read at a time. A search compares this many bytes a slice: in the worst case
 -- each of them with the whole needle.
 local READ, SEARCH_BYTES = 32, 65536
@@ -20,18 +23,28 @@ local function time(id) return tonumber(string.match(id, '^%d+')) end
 
 -- What is trimmed may still be there.
 local least = redis.call('HGET', KEYS[4], 'low') or '-inf'
-local below = tonumber(before) or math.huge
-if to then
-  -- Ids of `all` are in order of time as well as of number: the first one that is later than `to`.
+-- The number of the first one that is later than `moment`: ids of `all` are in order of time as well as of number.
+local function first_after(moment)
   local low, high = 0, redis.call('ZCARD', all)
   local size = high
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if time(redis.call('ZRANGE', all, middle, middle)[1]) <= to then low = middle + 1 else high = middle end
+    if time(redis.call('ZRANGE', all, middle, middle)[1]) <= moment then low = middle + 1 else high = middle end
   end
-  if low < size then below = math.min(below, number(redis.call('ZRANGE', all, low, low)[1])) end
+  return low < size and number(redis.call('ZRANGE', all, low, low)[1]) or math.huge
 end
+local below = tonumber(before) or math.huge
+if to then below = math.min(below, first_after(to)) end
 local bound = below == math.huge and '+inf' or string.format('(%d', below)
+if above then
+  if from then above = math.max(above, first_after(from - 1) - 1) end
+  if above == math.huge then return {head, '', 1, 0} end
+  least = string.format('%d', math.max(tonumber(least) or 0, above + 1))
+end
+local function range(key)
+  if above then return redis.call('ZRANGEBYSCORE', key, least, bound, 'LIMIT', 0, walk) end
+  return redis.call('ZREVRANGEBYSCORE', key, bound, least, 'LIMIT', 0, walk)
+end
 
 -- Each criterion is a union of indexes that share no member.
 local criteria = {}
@@ -62,32 +75,34 @@ end
 
 local ids = {}
 if #source == 1 then
-  ids = redis.call('ZREVRANGEBYSCORE', source[1], bound, least, 'LIMIT', 0, walk)
+  ids = range(source[1])
 else
   local parts, numbers, at = {}, {}, {}
+  -- Upward the smallest number is next: the largest one of the negative ones.
+  local sign = above and -1 or 1
+  local function rank(id) return id and sign * number(id) or -math.huge end
   for k, key in ipairs(source) do
-    parts[k] = redis.call('ZREVRANGEBYSCORE', key, bound, least, 'LIMIT', 0, walk)
+    parts[k] = range(key)
     at[k] = 1
-    numbers[k] = parts[k][1] and number(parts[k][1]) or -1
+    numbers[k] = rank(parts[k][1])
   end
   while #ids < walk do
     local best = 1
     for k = 2, #parts do
       if numbers[k] > numbers[best] then best = k end
     end
-    if numbers[best] < 0 then break end
+    if numbers[best] == -math.huge then break end
     ids[#ids + 1] = parts[best][at[best]]
     at[best] = at[best] + 1
-    local following = parts[best][at[best]]
-    numbers[best] = following and number(following) or -1
+    numbers[best] = rank(parts[best][at[best]])
   end
 end
 local finished = #ids < walk
-if from and ids[1] and time(ids[#ids]) < from then
+if from and not above and ids[1] and time(ids[#ids]) < from then
   finished = true
   while ids[1] and time(ids[#ids]) < from do ids[#ids] = nil end
 end
--- The next slice goes on below this one.
+-- The next slice goes on beyond this one.
 local reached = ids[#ids] or ''
 
 for _, keys in ipairs(criteria) do

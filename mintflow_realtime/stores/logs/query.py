@@ -1,11 +1,11 @@
 """What a page of log records is asked for, with times and cursors read and checked."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from mintflow_realtime.protocol.errors import InvalidPayload
-from mintflow_realtime.protocol.logs import LEVELS, FilterLogs, Level, LogHistory, SubscribeLogs
+from mintflow_realtime.protocol.logs import LEVELS, ExportLogs, FilterLogs, Level, LogHistory, SubscribeLogs
 
 _CURSOR = re.compile(r"[0-9]{1,15}-([0-9]{1,15})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,11 +30,11 @@ class LogQuery:
     before: str | None = None
 
     def __post_init__(self) -> None:
-        if self.before is not None and not _CURSOR.fullmatch(self.before):
+        if self.before is not None and not is_cursor(self.before):
             raise InvalidPayload("Expected a cursor, as a nextCursor gave it", "$.before")
 
     @classmethod
-    def of(cls, command: LogHistory | FilterLogs | SubscribeLogs) -> "LogQuery":
+    def of(cls, command: LogHistory | FilterLogs | SubscribeLogs | ExportLogs) -> "LogQuery":
         """Read a command. Raises `InvalidPayload` for a time without a zone, a reversed range or a strange cursor."""
         if isinstance(command, LogHistory):
             return cls(flow=command.flow_id, run=command.run_id, limit=command.limit, before=command.before)
@@ -45,7 +45,7 @@ class LogQuery:
         to_ms = None if command.to is None else (_moment(command.to, "$.to") - _EPOCH) // _MILLISECOND
         if from_ms is not None and to_ms is not None and from_ms > to_ms:
             raise InvalidPayload("Expected `from` to be no later than `to`", "$.from")
-        return cls(
+        criteria = cls(
             flow=command.flow_id,
             run=command.run_id,
             node=command.node_id,
@@ -53,14 +53,20 @@ class LogQuery:
             search=command.search,
             from_ms=from_ms,
             to_ms=to_ms,
-            limit=command.limit,
-            before=command.before,
         )
+        if isinstance(command, ExportLogs):
+            return criteria
+        return replace(criteria, limit=command.limit, before=command.before)
 
     @property
     def before_number(self) -> int | None:
         """The number that only smaller ones may have."""
         return None if self.before is None else cursor_number(self.before)
+
+
+def is_cursor(text: str) -> bool:
+    """Tell whether `text` has the form of a cursor or log id."""
+    return _CURSOR.fullmatch(text) is not None
 
 
 def cursor_number(cursor: str) -> int:

@@ -4,13 +4,14 @@ A record and its indexes change in one script, and a page is read in slices that
 milliseconds at most. Records are JSON text from end to end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from mintflow_realtime.protocol.errors import Unavailable
 from mintflow_realtime.protocol.ids import encode_id
 from mintflow_realtime.protocol.log_record import LogDraft
 from mintflow_realtime.protocol.scripts import Arg, Change, Keys, Runner, Script
@@ -24,6 +25,9 @@ SEARCH_RECORDS = 20_000
 WALK = 1_001
 SEARCH_SLICE = 250
 PURGE_SLICE = 100
+# Of an export: twice what a search compares.
+SCAN_RECORDS = 500
+SCAN_BYTES = 131_072
 # The largest record must fit into what is kept.
 _LEAST_BYTES = 131_072
 
@@ -132,7 +136,8 @@ class LogStore:
         while True:
             want = limit and (limit - len(found) if matches is None else min(texts, SEARCH_SLICE))
             start = "" if before is None else before
-            reply = self._runner.run(_PAGE, keys, [prefix, start, *criteria, want, room, WALK, _needle(query.search)])
+            args = [prefix, start, *criteria, want, room, WALK, _needle(query.search), ""]
+            reply = self._runner.run(_PAGE, keys, args)
             event_number, reached, state, read, *values = reply
             if head is None:
                 head = int(event_number)
@@ -157,6 +162,34 @@ class LogStore:
                 before = cursor_number(cursor)
             if state == 2 or len(found) >= limit or texts <= 0:
                 return LogPage(found[::-1], cursor, head)
+
+    def scan(self, tenant: str, query: LogQuery, after: str | None = None) -> Iterator[list[bytes]]:
+        """Yield all that match as of the first slice, oldest first, of those after the record with the id `after`.
+
+        `limit` and `before` of `query` don't count. A slice is 500 records and some 128 KB at most, and may be empty.
+        """
+        if query.levels is not None and not query.levels:
+            return
+        prefix = self._prefix(tenant)
+        # The head is read with each slice: what is appended meanwhile is no part of this, and numbers never go back.
+        keys = [f"{prefix}{name}" for name in ("rec", "all", "trash", "head", "head")]
+        matches = _matcher(query.search)
+        want = SCAN_RECORDS if matches is None else SEARCH_SLICE
+        above = 0 if after is None else cursor_number(after)
+        last: int | None = None
+        while True:
+            before: Arg = "" if last is None else last + 1
+            args = [prefix, before, *self._criteria(query), want, SCAN_BYTES, WALK, _needle(query.search), above]
+            number, reached, state, _, *values = self._runner.run(_PAGE, keys, args)
+            if last is None:
+                last = int(number)
+            elif int(number) < last:
+                raise Unavailable("The records were lost while they were read")
+            yield [value[value.index(b"{") :] for value in values if matches is None or matches(value)]
+            if state == 1:
+                return
+            if reached:
+                above = cursor_number(reached.decode())
 
     def _criteria(self, query: LogQuery) -> list[Arg]:
         # What is past its age but not trimmed yet is not shown.
