@@ -14,10 +14,12 @@ from gevent.lock import RLock
 
 from mintflow_realtime import __version__, tracing
 from mintflow_realtime.admission.clients import Clients
+from mintflow_realtime.admission.event_streams import EventStreams
 from mintflow_realtime.admission.gate import Gate
 from mintflow_realtime.admission.recovery import SessionRecovery
 from mintflow_realtime.app.access_watch import AccessWatch
 from mintflow_realtime.app.ai import make_ai
+from mintflow_realtime.app.audience import Audience
 from mintflow_realtime.app.cluster_view import ROSTER_SECONDS, ClusterView
 from mintflow_realtime.app.from_settings import access_of, redis_of
 from mintflow_realtime.app.handler_context import ApplicationServer
@@ -29,10 +31,12 @@ from mintflow_realtime.app.registration import REGISTER_SECONDS
 from mintflow_realtime.app.socket_gate import SocketGate
 from mintflow_realtime.auth.origins import OriginPolicy
 from mintflow_realtime.emitter import Emitter
+from mintflow_realtime.fanout.deliver.followers import Followers
 from mintflow_realtime.fanout.deliver.foreign import FLASK_SOCKETIO
 from mintflow_realtime.fanout.deliver.manager import Manager
 from mintflow_realtime.fanout.heard import HeardTimes
 from mintflow_realtime.fanout.loops import start_loop
+from mintflow_realtime.fanout.recover.follower_replay import FollowerReplay
 from mintflow_realtime.fanout.recover.replay import Replay
 from mintflow_realtime.fanout.recover.sessions import SessionStore
 from mintflow_realtime.fanout.subscribe.channels import Channels
@@ -99,7 +103,8 @@ class Node:
         self.access = access_of(settings, AccessStore(self.redis, keys))
         self.origins = OriginPolicy(settings.cors_origin)
         self.sockets = self._socket_server()
-        heard = HeardTimes()
+        heard, self.followers = HeardTimes(), Followers()
+        audience = Audience(self.manager, self.followers)
         self.channels = Channels(
             self.redis,
             keys,
@@ -108,9 +113,9 @@ class Node:
             node=self.tag,
             outside_channel=self.manager.channel,
             outside=self.manager.heard_outside,
-            deliver=self.manager.deliver,
-            lost=self.manager.tell_lost,
-            on_control=lambda tenant: self.gate.recheck_revocations(tenant),
+            deliver=audience.deliver,
+            lost=audience.tell_lost,
+            on_control=self._recheck_revocations,
             on_node_message=self._on_node_message,
             volatile=("/workspaces", "/ai"),
             optional={FLASK_SOCKETIO: self.manager.heard_flask_socketio},
@@ -150,6 +155,15 @@ class Node:
         self.internal: InternalServer | None = None
         if settings.internal_bind is not None:
             self.internal = InternalServer(settings.internal_bind, directory, page_app(self.metrics.render))
+        self.streams = EventStreams(
+            self.access,
+            self.channels,
+            self.followers,
+            FollowerReplay(self.emitter.publisher, self.channels, self.followers),
+            self.sockets.eio.streams,
+            self.access_log,
+            self.sockets.eio.has_room,
+        )
         parts = self.redis, keys, self.tag, clients, self.manager, self.channels, self.sockets, watch
         self.cluster = ClusterView(*parts, self.emitter.publisher, heard)
         self.gate.on_taken = watch.taken
@@ -213,6 +227,7 @@ class Node:
         # Each in a greenlet of its own: one that waits for Redis holds up no other.
         ticks: list[tuple[float, Callable[[], Any]]] = [
             (GATE_SECONDS, self.gate.tick),
+            (GATE_SECONDS, self.streams.tick),
             (SESSIONS_SECONDS, self.recovery.tick),
             (WORKSPACES_SECONDS, self.emitter.workspaces.tick),
             (ACKS_SECONDS, self.manager.forget_unanswered),
@@ -229,6 +244,10 @@ class Node:
             embedded.revive(self._settings.data_dir)
         except embedded.EmbeddedRedisError as error:
             _log.warning("%s", error)
+
+    def _recheck_revocations(self, tenant: str) -> None:
+        self.gate.recheck_revocations(tenant)
+        self.streams.recheck(tenant)
 
     def _on_node_message(self, message: bytes) -> None:
         if not self.cluster.takes(message):

@@ -23,6 +23,7 @@ from mintflow_realtime.routes import api, health, metrics
 from mintflow_realtime.routes.cors import Cors
 from mintflow_realtime.routes.nodes import NodeViews
 from mintflow_realtime.routes.paths import keep_encoded_slashes
+from mintflow_realtime.routes.streams import StreamViews
 from mintflow_realtime.settings.settings import Settings
 from mintflow_realtime.stores.embedded.client import EmbeddedClient
 from mintflow_realtime.stores.embedded.data_dir import make_workers_directory
@@ -126,8 +127,9 @@ class RealtimeApp:
         receiving, serves = (lambda: node.channels.receiving), (lambda: self.serves_sockets)
         cors = Cors(node.origins, self.settings.cors_methods, self.settings.cors_credentials)
         of_nodes = NodeViews(node.cluster.connections, node.cluster.reasons)
+        of_streams = StreamViews(node.streams, emitter.flows)
         of_api = api.blueprint(
-            emitter.logs, emitter.flows, emitter.workspaces, node.access, cors, node.access_log, of_nodes
+            emitter.logs, emitter.flows, emitter.workspaces, node.access, cors, node.access_log, of_nodes, of_streams
         )
         of_health = health.blueprint(
             node.redis,

@@ -9,6 +9,7 @@ from mintflow_realtime.routes.flows import FlowViews
 from mintflow_realtime.routes.frame import METHODS, View, resource
 from mintflow_realtime.routes.logs import LogViews
 from mintflow_realtime.routes.nodes import NodeViews
+from mintflow_realtime.routes.streams import StreamViews, admitted, not_now
 from mintflow_realtime.routes.workspaces import WorkspaceViews
 from mintflow_realtime.services.access import Access
 from mintflow_realtime.services.access_log import AccessLog
@@ -28,10 +29,12 @@ def blueprint(
     cors: Cors | None = None,
     access_log: AccessLog | None = None,
     of_nodes: NodeViews | None = None,
+    of_streams: StreamViews | None = None,
 ) -> Blueprint:
     """Return the blueprint of `/api/v1`. It changes nothing of the application that it is registered on.
 
-    Without `cors`, pages of other origins can't use it; without `of_nodes`, nobody is told who is there.
+    Without `cors`, pages of other origins can't use it; without `of_nodes`, nobody is told who is there; without
+    `of_streams` there are none.
     """
     of_logs, of_flows, of_access = LogViews(logs), FlowViews(flows), AccessViews(access, access_log)
     of_workspaces = WorkspaceViews(workspaces)
@@ -66,6 +69,12 @@ def blueprint(
         api.add_url_rule(
             path, name, resource(access, views, access_log), methods=METHODS, provide_automatic_options=False
         )
+    if of_streams is not None:
+        for name, view in (("logs", of_streams.logs), ("flows", of_streams.flows)):
+            respond = resource(access, {"GET": view}, access_log, admitted, not_now)
+            api.add_url_rule(
+                f"/streams/{name}", f"stream_{name}", respond, methods=METHODS, provide_automatic_options=False
+            )
     if cors is not None:
         cors.protect(api)
     return api

@@ -13,7 +13,7 @@ from mintflow_realtime import tracing
 from mintflow_realtime.auth.handshake import bearer_from
 from mintflow_realtime.auth.principal import Principal
 from mintflow_realtime.metrics.series import HTTP_REQUESTS, HTTP_SECONDS
-from mintflow_realtime.protocol.errors import InvalidPayload, RealtimeError
+from mintflow_realtime.protocol.errors import InvalidPayload, RealtimeError, Unavailable
 from mintflow_realtime.routes.errors import MethodNotAllowed, internal, refusal
 from mintflow_realtime.services.access import Access
 from mintflow_realtime.services.access_log import AccessLog
@@ -25,8 +25,17 @@ View = Callable[..., Response]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def resource(access: Access, views: Mapping[str, View], access_log: AccessLog | None = None) -> View:
-    """Return the one view of a path from its view for each method; it never raises."""
+def resource(
+    access: Access,
+    views: Mapping[str, View],
+    access_log: AccessLog | None = None,
+    admit: Callable[[Access], Principal] | None = None,
+    later: Callable[[], Response] | None = None,
+) -> View:
+    """Return the one view of a path from its view for each method; it never raises.
+
+    `admit` admits the caller in another way, `later` answers in another way what is unavailable for now.
+    """
     allowed = ", ".join(sorted({*views, "OPTIONS"} | ({"HEAD"} if "GET" in views else set())))
 
     def respond(**ids: str) -> Response:
@@ -53,12 +62,12 @@ def resource(access: Access, views: Mapping[str, View], access_log: AccessLog | 
                 response = refusal(MethodNotAllowed(f"Expected one of {allowed}"))
                 response.headers["Allow"] = allowed
                 return response
-            principal = _principal(access)
+            principal = (admit or _principal)(access)
             caller.who = (principal.user_id, principal.tenant)
             return view(principal, **ids)
         except RealtimeError as error:
             caller.refused(error)
-            return refusal(error)
+            return later() if later is not None and isinstance(error, Unavailable) else refusal(error)
         except RecursionError:
             # Services write JSON a few frames deeper than it was read here.
             return refusal(InvalidPayload("The JSON is nested too deeply"))

@@ -52,11 +52,11 @@ class Missed:
     breaks: int = 0
 
 
-class Replay:
-    """Reads what was missed and brings a connecting client up to where its node stands."""
+class Log:
+    """Reads what was missed, and sees where it doesn't go on."""
 
-    def __init__(self, publisher: Publisher, channels: NodeChannels, clients: Positions) -> None:
-        self._publisher, self._channels, self._clients = publisher, channels, clients
+    def __init__(self, publisher: Publisher, channels: NodeChannels) -> None:
+        self._publisher, self._channels = publisher, channels
 
     def missed(self, session: Session, shown: Offset) -> Missed:
         """Return the beginning of what came after the offset that a client shows.
@@ -75,6 +75,24 @@ class Replay:
         _check_epoch(at, page)
         return Missed(at, _after(page, at.number), breaks)
 
+    def read(self, session: Session, at: Offset, head: Offset | None, last: int | None = None) -> Page:
+        """Return what follows `at`, up to number `last`; `head` was the log's. Raises Unavailable."""
+        page = self._publisher.page(session.tenant, session.namespace, at.number + 1, last)
+        _check_gap(page, at.number)
+        # Numbering that began anew more than once looks the same whether the log was lost or not. The log that holds
+        # `at` still was not.
+        if not _goes_on(head, page) and self._publisher.event(session.tenant, session.namespace, at) is None:
+            raise Unavailable("The log began anew meanwhile")
+        return page
+
+
+class Replay(Log):
+    """Brings a connecting client up to where its node stands."""
+
+    def __init__(self, publisher: Publisher, channels: NodeChannels, clients: Positions) -> None:
+        super().__init__(publisher, channels)
+        self._clients = clients
+
     def replay(self, session: Session, missed: Missed, instead: Instead) -> None:
         """Send what was missed, then enter the session's rooms; the caller goes on without a switch.
 
@@ -84,7 +102,7 @@ class Replay:
         while page.more:
             self._wait_for_client(session)
             at = self._send(session, page, at, states)
-            page = self._read(session, at, page.head)
+            page = self.read(session, at, page.head)
         tenant, namespace = session.tenant, session.namespace
         # What was sent already must not come again as live.
         self._channels.wait_until_passed(tenant, namespace, at.number)
@@ -97,7 +115,7 @@ class Replay:
         here = self._channels.position(tenant, namespace)
         last, head = page.events[-1].offset if page.events else at, page.head
         while last is not None and last.number < here.number:
-            more = self._read(session, last, head, here.number)
+            more = self.read(session, last, head, here.number)
             head = more.head
             if not more.events:
                 raise Unavailable("The log was trimmed meanwhile")
@@ -114,15 +132,6 @@ class Replay:
         for text in texts:
             self._post(session, marked(text, str(here)), "close", "")
         self._clients.end_history(session.sid, namespace, told)
-
-    def _read(self, session: Session, at: Offset, head: Offset | None, last: int | None = None) -> Page:
-        page = self._publisher.page(session.tenant, session.namespace, at.number + 1, last)
-        _check_gap(page, at.number)
-        # Numbering that began anew more than once looks the same whether the log was lost or not. The log that holds
-        # `at` still was not.
-        if not _goes_on(head, page) and self._publisher.event(session.tenant, session.namespace, at) is None:
-            raise Unavailable("The log began anew meanwhile")
-        return page
 
     def _send(
         self, session: Session, page: Page, at: Offset, states: dict[str, str], up_to: float = float("inf")

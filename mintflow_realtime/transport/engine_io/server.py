@@ -22,6 +22,7 @@ from mintflow_realtime.transport.engine_io.session import Session
 from mintflow_realtime.transport.engine_io.session_id import make_node_tag, new_session_id
 from mintflow_realtime.transport.engine_io.upgrade import Upgrade
 from mintflow_realtime.transport.http.environ import Environ, asks_for_upgrade
+from mintflow_realtime.transport.http.streams import Streams
 from mintflow_realtime.transport.loop.greenlet_pool import GreenletPool
 from mintflow_realtime.transport.loop.poller import Poller
 from mintflow_realtime.transport.loop.timer_wheel import TimerWheel
@@ -58,6 +59,8 @@ class EngineServer(Broadcasting, Responding, engineio.Server):  # type: ignore[m
         self.poller, self.timers, self.greenlets = Poller(), TimerWheel(), GreenletPool()
         self.disconnect_greenlets = GreenletPool(MAX_DISCONNECT_HANDLERS)
         self.outbox_bytes = outbox_bytes
+        # Server-sent events, which end with the sessions.
+        self.streams = Streams(self.poller, self.timers, outbox_bytes)
         self.draining = False
         # Until then (monotonic seconds) no new session is begun: what sessions need can't be had at the moment.
         self.busy_until = 0.0
@@ -125,14 +128,13 @@ class EngineServer(Broadcasting, Responding, engineio.Server):  # type: ignore[m
         if request.transport == "websocket" and not is_websocket_handshake(environ):
             return _not_a_handshake(environ)
         # Looked at last: accepting may take a moment, in which draining may begin.
-        if (
-            len(self.sockets) >= self.max_connections
-            or monotonic() < self.busy_until
-            or not self.accepting()
-            or self.draining
-        ):
+        if monotonic() < self.busy_until or not self.accepting() or not self.has_room():
             return answers.UNAVAILABLE
         return None
+
+    def has_room(self) -> bool:
+        """Tell whether another connection may be held."""
+        return not self.draining and len(self.sockets) + len(self.streams) < self.max_connections
 
     def _session_refusal(self, environ: Environ, sid: str, transport: str | None) -> Answer | None:
         session = self.sockets.get(sid)

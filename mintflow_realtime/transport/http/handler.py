@@ -6,6 +6,7 @@ Overrides private methods of gevent's pywsgi 26.9.0.
 import logging
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from types import TracebackType
@@ -21,11 +22,18 @@ from mintflow_realtime.transport.http.head_reader import READER_KEY, HeadReader,
 from mintflow_realtime.transport.http.pending import HEAD_TOO_LONG
 from mintflow_realtime.transport.http.request_body import RequestBody
 from mintflow_realtime.transport.http.request_head import BadHead, RequestHead, parse_head
+from mintflow_realtime.transport.loop.kernel_socket import duplicate
 
 # Who takes less of an answer in that time is cut off: 1 KB a second, as for a body.
 SEND_BYTES = 65_536
 SEND_SECONDS = 60.0
 _RESET = struct.pack("ii", 1, 0)
+
+DETACH_KEY = "transport.detach"
+"""The key of the WSGI environ of a list, into which an application puts what goes on with an answer of events.
+
+It is called behind the head, with the kernel's socket, and with whether what follows is to be in chunks.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +183,7 @@ class Handler(WSGIHandler):
         environ["wsgi.input"] = self.wsgi_input = RequestBody(self.rfile, body)
         environ["wsgi.input_terminated"] = True
         environ[READER_KEY] = self.rfile
+        environ[DETACH_KEY] = []
         return environ
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -194,6 +203,22 @@ class Handler(WSGIHandler):
             finally:
                 self.socket.settimeout(None)
             left = left[SEND_BYTES:]
+
+    def process_result(self) -> None:
+        takers = (self.environ or {}).get(DETACH_KEY, [])
+        headers = {_text(name).lower(): _text(value) for name, value in self.response_headers or ()} if takers else {}
+        # A host application may have put another answer in its place.
+        if self.code == 200 and headers.get("content-type", "").startswith("text/event-stream"):
+            self._detach(takers.pop())
+        else:
+            super().process_result()
+
+    def _detach(self, take: Callable[[Any, bool], object]) -> None:
+        self.write(b"")
+        kernel, sock = duplicate(self.socket), self.socket
+        self.socket, self.close_connection = None, True
+        sock.close()
+        take(kernel, self.response_use_chunked)
 
     def log_request(self) -> None:
         """Tell gunicorn's access log, where somebody wants one."""

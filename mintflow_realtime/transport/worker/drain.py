@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -42,13 +43,14 @@ def drain(
 
 def _close_sessions(engine: EngineServer, seconds: float, alive: Callable[[], object]) -> None:
     """Close what is open, evenly over `seconds`, so that nobody's next server meets all of them at once."""
-    waiting = list(engine.sockets)
+    waiting: list[Callable[[], object]] = [partial(_close_session, engine, sid) for sid in engine.sockets]
+    waiting += [stream.finish for stream in engine.streams]
     began, closed = monotonic(), 0
     while closed < len(waiting):
         share = (monotonic() - began) / seconds if seconds > 0 else 1.0
         due = min(len(waiting), int(share * len(waiting)) + 1)
-        for sid in waiting[closed:due]:
-            engine.close_transport(sid, engine.reason.TRANSPORT_CLOSE, going_away=True)
+        for close in waiting[closed:due]:
+            close()
         closed = due
         alive()
         if closed < len(waiting):
@@ -58,8 +60,14 @@ def _close_sessions(engine: EngineServer, seconds: float, alive: Callable[[], ob
 def _all_ended(engine: EngineServer) -> bool:
     """Close also what began just before: its handshake had passed when the drain began."""
     for sid in tuple(engine.sockets):
-        engine.close_transport(sid, engine.reason.TRANSPORT_CLOSE, going_away=True)
-    return not engine.sockets
+        _close_session(engine, sid)
+    for stream in engine.streams:
+        stream.finish()
+    return not engine.sockets and not len(engine.streams)
+
+
+def _close_session(engine: EngineServer, sid: str) -> None:
+    engine.close_transport(sid, engine.reason.TRANSPORT_CLOSE, going_away=True)
 
 
 def _all_answered(servers: Sequence[Server], engine: EngineServer) -> bool:

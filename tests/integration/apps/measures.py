@@ -51,6 +51,8 @@ def read(realtime: SocketManager) -> dict[str, Any]:
             "inboxes": len(sockets._inboxes),
             "running": len(sockets._running),
             "binary": len(sockets._binary_packet),
+            "followers": len(node.followers),
+            "streams": len(sockets.eio.streams),
             "held_channels": sum(place.clients for place in node.channels._channels.values()),
             "held_controls": sum(place.clients for place in node.channels._controls.values()),
         },
