@@ -1,7 +1,6 @@
 """One node, put together: what receives the tenants' events, who is connected and who may be, and its tick."""
 
 import logging
-import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,13 @@ from mintflow_realtime.app.ai import make_ai
 from mintflow_realtime.app.audience import Audience
 from mintflow_realtime.app.cluster_view import ROSTER_SECONDS, ClusterView
 from mintflow_realtime.app.from_settings import access_of, redis_of
-from mintflow_realtime.app.handler_context import ApplicationServer
 from mintflow_realtime.app.internal_server import InternalServer
 from mintflow_realtime.app.json_logs import log_as_json, write_lines
 from mintflow_realtime.app.metrics import NodeMetrics, page_app
 from mintflow_realtime.app.redis_health import RedisHealth
 from mintflow_realtime.app.registration import REGISTER_SECONDS
 from mintflow_realtime.app.socket_gate import SocketGate
+from mintflow_realtime.app.sockets import socket_server_of, subscriber_of
 from mintflow_realtime.auth.origins import OriginPolicy
 from mintflow_realtime.emitter import Emitter
 from mintflow_realtime.fanout.deliver.followers import Followers
@@ -40,10 +39,7 @@ from mintflow_realtime.fanout.recover.follower_replay import FollowerReplay
 from mintflow_realtime.fanout.recover.replay import Replay
 from mintflow_realtime.fanout.recover.sessions import SessionStore
 from mintflow_realtime.fanout.subscribe.channels import Channels
-from mintflow_realtime.fanout.subscribe.cluster_subscriber import ClusterSubscriber
-from mintflow_realtime.fanout.subscribe.subscriber import RedisSubscriber, Subscriber
 from mintflow_realtime.namespaces.base import Namespace
-from mintflow_realtime.protocol import wire_json
 from mintflow_realtime.protocol.ai import merged_packets
 from mintflow_realtime.protocol.scripts import Keys
 from mintflow_realtime.protocol.turns import turns
@@ -53,8 +49,6 @@ from mintflow_realtime.settings.settings import Settings
 from mintflow_realtime.stores.access.store import AccessStore
 from mintflow_realtime.stores.ai.store import AiStore
 from mintflow_realtime.stores.embedded import embedded
-from mintflow_realtime.stores.redis.cluster import ClusterClient
-from mintflow_realtime.stores.redis.connect import connect
 from mintflow_realtime.stores.redis.self_check import check_redis
 from mintflow_realtime.transport.engine_io.session_id import make_node_tag
 
@@ -74,8 +68,6 @@ BATCHES_SECONDS = 1.0
 LEASES_SECONDS = 0.5
 # Lines of the access log are written together.
 ACCESS_LOG_SECONDS = 0.25
-# Descriptors for Redis, the log and what else isn't a client.
-SPARE_DESCRIPTORS = 256
 # How long the first request waits for the node to receive; until then it would be answered 503.
 FIRST_SECONDS = 2.0
 
@@ -102,14 +94,14 @@ class Node:
         self.access_log = AccessLog(write_lines)
         self.access = access_of(settings, AccessStore(self.redis, keys))
         self.origins = OriginPolicy(settings.cors_origin)
-        self.sockets = self._socket_server()
+        self.sockets = socket_server_of(settings, self.manager, self.origins, self.tag, self._accepts)
         heard, self.followers = HeardTimes(), Followers()
         audience = Audience(self.manager, self.followers)
         self.channels = Channels(
             self.redis,
             keys,
             self.emitter.publisher,
-            self._subscriber(),
+            subscriber_of(settings, self.redis, self.sockets.cork),
             node=self.tag,
             outside_channel=self.manager.channel,
             outside=self.manager.heard_outside,
@@ -261,28 +253,3 @@ class Node:
         # A WebSocket handshake is looked at before the application is called.
         self.start()
         return self.channels.receiving
-
-    def _subscriber(self) -> Callable[[Callable[[str, bytes], None], Callable[[str], None]], Subscriber]:
-        if isinstance(self.redis, ClusterClient):
-            return partial(ClusterSubscriber, self.redis, cork=self.sockets.cork)
-        return partial(RedisSubscriber, connect(self._settings.redis_url), cork=self.sockets.cork)
-
-    def _socket_server(self) -> ApplicationServer:
-        settings = self._settings
-        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return ApplicationServer(
-            client_manager=self.manager,
-            json=wire_json,
-            cors_allowed_origins="*" if self.origins.any else self.origins.allows,
-            cors_credentials=settings.cors_credentials,
-            cors_methods=",".join(settings.cors_methods),
-            ping_interval=settings.ping_interval,
-            ping_timeout=settings.ping_timeout,
-            max_http_buffer_size=settings.max_payload,
-            transports=[*settings.transports],
-            node_tag=self.tag,
-            connect_timeout=settings.connect_timeout,
-            max_connections=min(settings.max_connections, soft_limit - SPARE_DESCRIPTORS),
-            outbox_bytes=settings.outbox_bytes,
-            accepting=self._accepts,
-        )
