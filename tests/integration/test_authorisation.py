@@ -73,6 +73,7 @@ REQUESTS: list[tuple[str, str, Any, str | None, int, int]] = [
     ("POST", "/logs", {"logLevel": "info", "message": "by http", "flowId": "f1"}, "logs:write", 202, 202),
     ("GET", "/logs?flowId=f1", None, "logs:read", 200, 200),
     ("HEAD", "/logs?flowId=f1", None, "logs:read", 200, 200),
+    ("GET", "/logs/export?flowId=f1", None, "logs:read", 200, 200),
     ("POST", "/flows/f1/runs/r1/events", {"type": "node_started", "nodeId": "n1"}, "flows:write", 202, 202),
     ("GET", "/flows/f1/runs/r1", None, "flows:read", 200, 404),
     ("GET", "/flows/f1/runs/r1?since=0", None, "flows:read", 200, 404),

@@ -243,6 +243,22 @@ class Behaviour:
                         line.recv(4096)
                 assert secret not in one.written()
 
+    def test_server_sent_events_come_as_they_happen(self, proxy: Proxy, hosts: Hosts) -> None:
+        """One that is kept on the way until there is more to send would never come here."""
+        headers = {"X-API-Key": API_KEY}
+        url = f"{proxy.url}/api/v1/streams/flows"
+        with requests.get(url, headers=headers, stream=True, timeout=20) as answer:
+            lines = answer.iter_lines(chunk_size=None, decode_unicode=True)
+            assert next(line for line in lines if line.startswith("event")) == "event: position"
+            for _ in range(3):
+                run = hosts.publish()
+                last = next(line for line in lines if line.startswith("id: ")).partition(" ")[2]
+                assert run in next(line for line in lines if line.startswith("data"))
+        missed = hosts.publish()
+        with requests.get(url, headers={**headers, "Last-Event-ID": last}, stream=True, timeout=20) as again:
+            lines = again.iter_lines(chunk_size=None, decode_unicode=True)
+            assert missed in next(line for line in lines if line.startswith("data: ") and "runId" in line)
+
     def test_idle_clients_stay(self, proxy: Proxy, hosts: Hosts) -> None:
         """For longer than every timeout of the proxy's, with nothing but heartbeats."""
         with clients(proxy.url) as made:
