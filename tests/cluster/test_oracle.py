@@ -16,7 +16,7 @@ def seed() -> int:
     return int(os.environ.get("ORACLE_SEED") or secrets.randbits(32))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_nothing_is_lost_told_twice_or_mixed_up_whatever_fails(seed: int) -> None:
     with directory() as where:
         outcome = run(where, SHORT, seed)
