@@ -119,7 +119,9 @@ def test_many_lines_are_bounded_and_what_was_dropped_is_told(told: Told) -> None
         if not page.next_cursor:
             break
         before = page.next_cursor
-    assert count + dropped == 100_000 and count >= 10_000
+    assert count >= 10_000
+    # On a machine that is too busy for that in the five seconds at the end, it is said.
+    assert count + dropped == 100_000 or b"mintflow: not all of run r could be told" in done.stderr
 
 
 def test_a_long_line_is_cut_and_progress_is_few_records(told: Told) -> None:
