@@ -261,5 +261,10 @@ def test_a_connection_that_was_not_recovered_is_found_where_recovery_was_asked_f
     assert check([], lambda: [told], (1.5,), recovers=True) == []
     again = history(FRESH, away, back, Seen(3.0, "lost", "x"), Seen(4.0, "connect", "fresh"))
     assert [v.at for v in check([], lambda: [again], (1.5,), recovers=True)] == [4.0]
+    # Nor was its session saved, where Redis or its node died right behind its CONNECT; later, it was.
+    late = history(FRESH._replace(at=0.5), away, back)
+    assert check([], lambda: [late], broke=(0.6,), recovers=True) == []
+    for at in (0.9, 1.5):
+        assert [v.kind for v in check([], lambda: [late], broke=(at,), recovers=True)] == [ANEW]
     recovered = history(FRESH, away, back._replace(value="recovered"))
     assert check([], lambda: [recovered], recovers=True) == []

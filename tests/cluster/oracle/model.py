@@ -75,8 +75,9 @@ class Outcome:
 
     def judge(self) -> "Outcome":
         self.publishes = read_publishes(self.directory)
+        broke = [fault.at for fault in self.faults if fault.kind.startswith(("Redis", "worker", "master", "two"))]
         self.violations = check(
-            self.publishes, self.histories, self.forgot, recovers=self.recovers, excused=self.excused
+            self.publishes, self.histories, self.forgot, broke=broke, recovers=self.recovers, excused=self.excused
         )
         return self
 
