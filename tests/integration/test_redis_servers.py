@@ -16,6 +16,7 @@ from mintflow_realtime.emitter import Emitter
 from mintflow_realtime.protocol.errors import Unavailable
 from mintflow_realtime.stores.redis.rights import setuser_line
 from tests.forwarder import Forwarder
+from tests.ports import free_member_port
 from tests.redis_fixture import SERVERS, PrivateRedis
 from tests.servers import API_KEY, ROOT, Node, free_port, stopping, until
 from tests.tenants import Tenant
@@ -214,7 +215,7 @@ def test_one_call_fails_at_most_where_the_master_changes_behind_an_address(serve
 @EACH
 def test_a_node_of_a_cluster_under_the_url_of_one_server(server: PrivateRedis) -> None:
     server.kill()
-    port = free_port()
+    port = free_member_port()
     server.options = ("--cluster-enabled", "yes", "--port", str(port), "--dir", str(server.directory))
     server.start()
     with server.client() as client:
