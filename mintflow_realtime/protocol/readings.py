@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from mintflow_realtime.protocol.waiting_line import wait_in
+
 # Redis reads one at a time, and gives each a second for its answer: of hundreds that are asked for in one moment, the
 # last would have waited longer than that.
 READINGS = 4
@@ -64,17 +66,7 @@ class Readings:
         if self._free:
             self._free -= 1
             return
-        turn = threading.Lock()
-        turn.acquire()
-        self._waiting.append(turn)
-        try:
-            turn.acquire()
-        except BaseException:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            else:
-                self.__exit__()
-            raise
+        wait_in(self._waiting, threading.Lock(), self.__exit__)
 
     def __exit__(self, *_: object) -> None:
         if self._waiting:

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mintflow_realtime.protocol.waiting_line import wait_in
+
 # One slice: what others wait for at most because of work that is done here, if its steps are short.
 SLICE_SECONDS = 0.002
 # Between two slices. A timer, since the loop runs many callbacks in a row before it looks at its sockets.
@@ -92,17 +94,7 @@ class Turns:
         if not self._busy:
             self._busy = True
             return
-        turn = threading.Lock()
-        turn.acquire()
-        self._waiting.append(turn)
-        try:
-            turn.acquire()
-        except BaseException:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            else:
-                self._give()
-            raise
+        wait_in(self._waiting, threading.Lock(), self._give)
         try:
             time.sleep(REST_SECONDS)
         except BaseException:
